@@ -1,0 +1,394 @@
+"""
+phi-1 in one file: the decoder of "Textbooks Are All You Need" (arXiv 2306.11644, section 2.3).
+
+    from model import Phi, PhiConfig, load_model
+    model = Phi(PhiConfig())                          # phi-1: 1,418,270,720 parameters, random weights
+    logits, loss = model(idx, targets)                # training
+    model = Phi.from_pretrained("phi-1/")             # a Hugging Face folder: microsoft/phi-1 or codegen-350M-mono
+    model, tokenizer = load_model("out/phi1/ckpt.pt") # a checkpoint of train.py, or such a folder
+    model.save_pretrained("my-phi/")                  # a folder that transformers, vLLM and llama.cpp's converter load
+
+What differs from GPT-2: attention and MLP run in parallel on one LayerNorm, positions are rotary and only on the first 32
+of the 64 channels of each head, the output matrix is not tied to the embedding, and it has a bias.
+
+Shape letters, used in every comment of this project:
+    B sequences in a batch    T tokens of a sequence    D width (n_embd)      F inner width of the MLP (n_inner)
+    H heads (n_head)          K channels of a head      R rotary channels     V rows of the vocabulary
+    L layers (n_layer)        S positions that a KV cache has room for
+"""
+import json
+import os
+from dataclasses import asdict, dataclass
+
+import torch
+import torch.nn as nn
+import torch.nn.functional as F
+
+
+@dataclass
+class PhiConfig:
+    """The shape of a model. The defaults are phi-1 (paper, section 2.3); phi-1-small is 20 layers, width 1024, 16 heads."""
+    vocab_size: int = 51200      # rows of the embedding; the tokenizer uses 50,295 of them, the rest is CodeGen's padding
+    context: int = 2048          # the longest sequence, in tokens
+    n_layer: int = 24
+    n_head: int = 32
+    n_embd: int = 2048
+    n_inner: int = 0             # inner width of the MLP; 0 means 4 * n_embd
+    rotary_dim: int = 32         # channels of each head that are rotated; the others carry no position
+    rope_theta: float = 10000.0
+    dropout: float = 0.0         # on the attention weights and on both residual branches; the paper trains with 0.1
+
+    def __post_init__(self):
+        self.n_inner = self.n_inner or 4 * self.n_embd
+        if self.n_embd % self.n_head:
+            raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
+        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.n_embd // self.n_head:
+            raise ValueError(f"rotary_dim {self.rotary_dim} must be even, above 0, and at most the "
+                             f"{self.n_embd // self.n_head} channels of a head (n_embd / n_head)")
+
+
+def rotary_table(config):
+    """cos and sin of every position's angles, each (context, R/2) in fp32: pair j turns by theta**(-2j/R) per position."""
+    inverse_frequency = config.rope_theta ** (-torch.arange(0, config.rotary_dim, 2, device="cpu").float() / config.rotary_dim)
+    angles = torch.outer(torch.arange(config.context, device="cpu").float(), inverse_frequency)
+    return angles.cos(), angles.sin()
+
+
+def apply_rotary(x, cos, sin):
+    """Turn the pairs (j, j + R/2) of the first R channels. x (B, T, H, K); cos, sin (T, 1, R/2) or (B, T, 1, R/2)."""
+    half = cos.size(-1)
+    a, b, rest = x.split([half, half, x.size(-1) - 2 * half], dim=-1)
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1).type_as(x)  # cos is fp32: so is the product
+
+
+class KVCache:
+    """Keys and values of all layers for generation, allocated once. Rows are independent sequences of their own length.
+
+    k, v: (L, B, H, S, K). lengths: (B,) int64, the tokens that each row holds; whoever calls the model advances it.
+    used: the longest row as a Python int, so that no step waits for the device to learn how much of S is in use.
+    """
+    def __init__(self, config, rows, room, device=None, dtype=None):
+        shape = (config.n_layer, rows, config.n_head, room, config.n_embd // config.n_head)
+        self.k = torch.zeros(shape, device=device, dtype=dtype)
+        self.v = torch.zeros(shape, device=device, dtype=dtype)
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
+        self.used = 0
+
+    def rows(self, start, stop, used):
+        """The same memory, rows start..stop only."""
+        view = object.__new__(KVCache)
+        view.k, view.v, view.lengths, view.used = self.k[:, start:stop], self.v[:, start:stop], self.lengths[start:stop], used
+        return view
+
+    def copy_row(self, source, target, length):
+        """Copy the first `length` positions of a row to another."""
+        self.k[:, target, :, :length] = self.k[:, source, :, :length]
+        self.v[:, target, :, :length] = self.v[:, source, :, :length]
+
+
+class Attention(nn.Module):
+    """Causal self-attention with rotary positions, in one fused kernel that never stores the (T, T) weights."""
+    def __init__(self, config):
+        super().__init__()
+        self.n_head, self.dropout = config.n_head, config.dropout
+        self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd)  # q, k and v as one matrix product
+        self.dense = nn.Linear(config.n_embd, config.n_embd)
+
+    def forward(self, x, cos, sin, cache, layer):
+        B, T, D = x.shape
+        q, k, v = self.qkv(x).view(B, T, 3 * self.n_head, D // self.n_head).chunk(3, dim=2)    # each (B, T, H, K)
+        q, k = apply_rotary(q, cos, sin).transpose(1, 2), apply_rotary(k, cos, sin)
+        if cache is None:
+            y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), is_causal=True,
+                                               dropout_p=self.dropout if self.training else 0.0)
+        else:
+            positions = cache.lengths[:, None] + torch.arange(T, device=x.device)               # (B, T)
+            row = torch.arange(B, device=x.device)[:, None]
+            cache.k[layer][row, :, positions] = k
+            cache.v[layer][row, :, positions] = v
+            if cache.used == 0:  # empty rows: the new tokens see only each other
+                y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
+            else:                # each row sees its own past; what lies beyond its length is masked
+                end = cache.used + T
+                visible = torch.arange(end, device=x.device) <= positions[:, None, :, None]     # (B, 1, T, end)
+                y = F.scaled_dot_product_attention(q, cache.k[layer, :, :, :end], cache.v[layer, :, :, :end], visible)
+        return self.dense(y.transpose(1, 2).reshape(B, T, D))
+
+
+class Block(nn.Module):
+    """Attention and MLP side by side: both read the same normalised x and both are added to the residual stream."""
+    def __init__(self, config):
+        super().__init__()
+        self.norm = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.attention = Attention(config)
+        self.fc1 = nn.Linear(config.n_embd, config.n_inner)
+        self.fc2 = nn.Linear(config.n_inner, config.n_embd)
+        self.drop = nn.Dropout(config.dropout)
+
+    def forward(self, x, cos, sin, cache, layer):
+        y = self.norm(x)
+        attended = self.attention(y, cos, sin, cache, layer)
+        mlp = self.fc2(F.gelu(self.fc1(y), approximate="tanh"))
+        return x + self.drop(attended) + self.drop(mlp)
+
+
+class Phi(nn.Module):
+    def __init__(self, config):
+        super().__init__()
+        self.config = config
+        self.embedding = nn.Embedding(config.vocab_size, config.n_embd)
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
+        self.norm = nn.LayerNorm(config.n_embd, eps=1e-5)
+        self.lm_head = nn.Linear(config.n_embd, config.vocab_size)
+        cos, sin = rotary_table(config)
+        self.register_buffer("cos", cos, persistent=False)
+        self.register_buffer("sin", sin, persistent=False)
+        for module in self.modules():  # the paper states no init; this is the one of the library it was released in
+            if isinstance(module, (nn.Linear, nn.Embedding)):
+                nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear):
+                nn.init.zeros_(module.bias)
+
+    def hidden(self, idx, cache=None):
+        """Token ids (B, T) -> last hidden states (B, T, D), after the final LayerNorm.
+
+        With a cache, the ids continue its rows: row b's first id stands at position cache.lengths[b], and keys and values
+        are stored there. The caller then advances cache.lengths (by less than T where a row was padded on the right) and
+        cache.used. Raises ValueError if the ids do not fit in the context.
+        """
+        T = idx.size(1)
+        end = T if cache is None else cache.used + T
+        if end > self.config.context:
+            raise ValueError(f"a sequence of {end} tokens does not fit in the context of {self.config.context}")
+        if cache is None:
+            cos, sin = self.cos[:T, None], self.sin[:T, None]                                   # (T, 1, R/2)
+        else:
+            positions = cache.lengths[:, None] + torch.arange(T, device=idx.device)
+            cos, sin = self.cos[positions, None], self.sin[positions, None]                     # (B, T, 1, R/2)
+        x = self.embedding(idx)
+        for layer, block in enumerate(self.blocks):
+            x = block(x, cos, sin, cache, layer)
+        return self.norm(x)
+
+    def forward(self, idx, targets=None):
+        """idx (B, T) int64 -> logits (B, T, V), and the mean next-token loss in nats where targets (B, T) are given, else
+        None. A target of -1 is not counted."""
+        logits = self.lm_head(self.hidden(idx))
+        if targets is None:
+            return logits, None
+        return logits, F.cross_entropy(logits.float().flatten(0, 1), targets.flatten(), ignore_index=-1)
+
+    def num_params(self):
+        return sum(p.numel() for p in self.parameters())
+
+    @classmethod
+    def from_state(cls, config, state):
+        """A model that takes the given tensors as its weights, without drawing random ones first."""
+        with torch.device("meta"):
+            model = cls(config)
+        model.load_state_dict(state, assign=True)
+        return model.requires_grad_(True).eval()
+
+    @classmethod
+    def from_pretrained(cls, folder):
+        """Load a Hugging Face folder of model_type phi or codegen: config.json with model.safetensors or
+        pytorch_model.bin, whole or in shards. Weights keep the file's dtype. Ends the program where that is impossible."""
+        config, codegen = read_hf_config(folder)
+        state = (codegen_state if codegen else phi_state)(config, read_hf_tensors(folder))
+        try:
+            return cls.from_state(config, state)
+        except RuntimeError as error:
+            raise SystemExit(f"{folder}: the tensors do not fit its config.json: {' '.join(str(error).split())[:300]}")
+
+    def save_pretrained(self, folder):
+        """Write config.json, generation_config.json, model.safetensors and, where GPT-2's ranks are at hand and the
+        vocabulary has room for them, phi-1's tokenizer, so that `AutoModelForCausalLM.from_pretrained(folder)` works."""
+        save_file = safetensors_torch().save_file
+        os.makedirs(folder, exist_ok=True)
+        c, dtype = self.config, str(self.lm_head.weight.dtype).removeprefix("torch.")
+        tokens = dict(bos_token_id=50256, eos_token_id=50256) if c.vocab_size > 50256 else dict(bos_token_id=256, eos_token_id=256)
+        hf = dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
+                  intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
+                  num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
+                  initializer_range=0.02, layer_norm_eps=1e-5, partial_rotary_factor=c.rotary_dim / (c.n_embd // c.n_head),
+                  rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
+                  attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
+                  torch_dtype=dtype, **tokens)
+        state = self.state_dict()
+        tensors = {}
+        for hf_name, name in hf_names(c):
+            if isinstance(name, tuple):  # one of q, k, v out of our fused matrix
+                tensors[hf_name] = state[name[0]].chunk(3)[name[1]].clone()
+            else:
+                tensors[hf_name] = state[name].contiguous()
+        save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+        for file, content in (("config.json", hf), ("generation_config.json", dict(_from_model_config=True, **tokens))):
+            with open(os.path.join(folder, file), "w") as f:
+                json.dump(content, f, indent=2)
+        if c.vocab_size > 50294:
+            from tokenizer import write_hf_tokenizer
+            write_hf_tokenizer(folder)
+
+
+# ---- costs -----------------------------------------------------------------------------------------------------------
+
+def flops_per_token(config, T):
+    """Training FLOPs (forward and backward) per token by PaLM's formula: 6 per weight of a matrix product (lm_head in,
+    embedding look-up out) + 12 L D T for attention, not halved for causality."""
+    matmul = config.n_layer * (4 * config.n_embd**2 + 2 * config.n_embd * config.n_inner) + config.n_embd * config.vocab_size
+    return 6 * matmul + 12 * config.n_layer * config.n_embd * T
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+def load_model(path, device="cpu", dtype=None):
+    """(model in eval mode, name of its tokenizer) from a checkpoint of train.py or finetune.py, or a Hugging Face folder."""
+    if os.path.isdir(path):
+        if os.path.exists(os.path.join(path, "ckpt.pt")):
+            raise SystemExit(f"{path} is the folder of a run: name a checkpoint in it, {os.path.join(path, 'ckpt.pt')}")
+        model, tokenizer = Phi.from_pretrained(path), "codegen"
+    else:
+        checkpoint = read_checkpoint(path)
+        model, tokenizer = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"]), checkpoint["tokenizer"]
+    return model.to(device=device, dtype=dtype), tokenizer
+
+
+def pick_device(name):
+    """The torch.device for "auto" (cuda, else mps, else cpu), "cuda", "mps" or "cpu"; ends the program if it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind in there if there[kind])
+    if not there.get(name):
+        raise SystemExit(f"device {name!r} is not there; on this machine: {', '.join(kind for kind in there if there[kind])}")
+    return torch.device(name)
+
+
+def read_checkpoint(path):
+    """The dict that train.py saved, its tensors still on disk until they are used. Ends the program on anything else."""
+    if not os.path.exists(path):
+        raise SystemExit(f"{path}: no such checkpoint")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        for key in ("model", "model_config", "tokenizer", "step"):
+            checkpoint[key]
+        return checkpoint
+    except Exception as error:  # a cut zip, a pickle of something else, tensors without a dict: torch raises many kinds
+        reason = " ".join(str(error).split())[:160]
+        raise SystemExit(f"{path} is not a whole checkpoint of train.py ({type(error).__name__}: {reason})")
+
+
+def safetensors_torch():
+    try:
+        import safetensors.torch
+    except ImportError:
+        raise SystemExit("Hugging Face folders need the package safetensors: pip install safetensors")
+    return safetensors.torch
+
+
+def read_hf_config(folder):
+    """(PhiConfig, is it CodeGen) from a folder's config.json; refuses what this architecture does not have."""
+    path = os.path.join(folder, "config.json")
+    try:
+        with open(path) as f:
+            hf = json.load(f)
+        kind = hf["model_type"]
+        if kind == "phi":
+            heads, width = hf["num_attention_heads"], hf["hidden_size"]
+            rope = hf.get("rope_parameters") or {}  # transformers 5 groups what older files keep at the top level
+            fraction = hf.get("partial_rotary_factor", rope.get("partial_rotary_factor", 0.5))
+            for name, fixed in (("num_key_value_heads", (None, heads)), ("qk_layernorm", (None, False)),
+                                ("hidden_act", (None, "gelu_new", "gelu_pytorch_tanh")), ("tie_word_embeddings", (None, False)),
+                                ("layer_norm_eps", (None, 1e-5)), ("rope_scaling", (None,))):
+                if hf.get(name) not in fixed:
+                    raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fixed[-1]!r} only")
+            return PhiConfig(vocab_size=hf["vocab_size"], context=hf["max_position_embeddings"], n_layer=hf["num_hidden_layers"],
+                             n_head=heads, n_embd=width, n_inner=hf["intermediate_size"], rotary_dim=int(fraction * (width // heads)),
+                             rope_theta=hf.get("rope_theta", rope.get("rope_theta", 10000.0))), False
+        if kind == "codegen":
+            return PhiConfig(vocab_size=hf["vocab_size"], context=hf["n_positions"], n_layer=hf["n_layer"], n_head=hf["n_head"],
+                             n_embd=hf["n_embd"], n_inner=hf.get("n_inner") or 0, rotary_dim=hf["rotary_dim"]), True
+    except (OSError, ValueError, KeyError) as error:
+        raise SystemExit(f"{folder} is not a Hugging Face folder: {type(error).__name__} at its config.json: {error}")
+    raise SystemExit(f"{path}: model_type is {kind!r}; phi (as microsoft/phi-1) and codegen can be loaded")
+
+
+def read_hf_tensors(folder):
+    """{name: tensor} from model.safetensors or pytorch_model.bin, whole or in shards listed by *.index.json."""
+    for file in ("model.safetensors", "pytorch_model.bin"):
+        path = os.path.join(folder, file)
+        if os.path.exists(path + ".index.json"):
+            with open(path + ".index.json") as f:
+                shards = sorted(set(json.load(f)["weight_map"].values()))
+        elif os.path.exists(path):
+            shards = [file]
+        else:
+            continue
+        tensors = {}
+        for shard in shards:
+            shard = os.path.join(folder, shard)
+            try:
+                if file == "model.safetensors":
+                    tensors |= safetensors_torch().load_file(shard)
+                else:  # weights_only: a pickle cannot run code here
+                    tensors |= torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
+            except Exception as error:
+                raise SystemExit(f"{shard} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
+        return tensors
+    raise SystemExit(f"{folder} holds neither model.safetensors nor pytorch_model.bin (nor an index of their shards)")
+
+
+def hf_names(config):
+    """[(Hugging Face's name, our name)]; q, k and v are ("our fused name", 0..2)."""
+    names = [("model.embed_tokens.weight", "embedding.weight")]
+    for kind in ("weight", "bias"):
+        names += [(f"model.final_layernorm.{kind}", f"norm.{kind}"), (f"lm_head.{kind}", f"lm_head.{kind}")]
+        for i in range(config.n_layer):
+            hf, ours = f"model.layers.{i}", f"blocks.{i}"
+            names += [(f"{hf}.self_attn.{p}_proj.{kind}", (f"{ours}.attention.qkv.{kind}", n)) for n, p in enumerate("qkv")]
+            names += [(f"{hf}.self_attn.dense.{kind}", f"{ours}.attention.dense.{kind}"),
+                      (f"{hf}.input_layernorm.{kind}", f"{ours}.norm.{kind}"),
+                      (f"{hf}.mlp.fc1.{kind}", f"{ours}.fc1.{kind}"), (f"{hf}.mlp.fc2.{kind}", f"{ours}.fc2.{kind}")]
+    return names
+
+
+def phi_state(config, tensors):
+    """PhiForCausalLM's tensors under our names."""
+    state = {}
+    for hf_name, name in hf_names(config):
+        if hf_name not in tensors:
+            raise SystemExit(f"the tensor {hf_name} is missing: not a PhiForCausalLM, or an incomplete download")
+        if isinstance(name, tuple):
+            state.setdefault(name[0], [None] * 3)[name[1]] = tensors[hf_name]
+        else:
+            state[name] = tensors[hf_name]
+    return {name: torch.cat(t) if isinstance(t, list) else t for name, t in state.items()}
+
+
+def codegen_state(config, tensors):
+    """CodeGenForCausalLM's tensors under our names. It is phi-1's architecture but for two conventions and attention biases."""
+    D, K, R = config.n_embd, config.n_embd // config.n_head, config.rotary_dim
+    # CodeGen rotates neighbouring channels, phi channels R/2 apart: reorder the rotated rows of every q and k head
+    halves = torch.cat([torch.arange(0, R, 2), torch.arange(1, R, 2), torch.arange(R, K)])
+    state = {}
+    try:
+        for kind in ("weight", "bias"):
+            for i in range(config.n_layer):
+                cg, ours = f"transformer.h.{i}", f"blocks.{i}"
+                state[f"{ours}.norm.{kind}"] = tensors[f"{cg}.ln_1.{kind}"]
+                state[f"{ours}.fc1.{kind}"] = tensors[f"{cg}.mlp.fc_in.{kind}"]
+                state[f"{ours}.fc2.{kind}"] = tensors[f"{cg}.mlp.fc_out.{kind}"]
+            state[f"norm.{kind}"] = tensors[f"transformer.ln_f.{kind}"]
+            state[f"lm_head.{kind}"] = tensors[f"lm_head.{kind}"]
+        state["embedding.weight"] = tensors["transformer.wte.weight"]
+        for i in range(config.n_layer):
+            # 4 blocks of rows (it was trained on 4 TPU cores), each with its share of q, then v, then k
+            blocks = tensors[f"transformer.h.{i}.attn.qkv_proj.weight"].view(4, 3, D // 4, D)
+            q, v, k = (blocks[:, part].reshape(config.n_head, K, D) for part in range(3))
+            qkv = torch.cat([q[:, halves], k[:, halves], v]).reshape(3 * D, D)
+            dense = tensors[f"transformer.h.{i}.attn.out_proj.weight"]
+            ours = f"blocks.{i}.attention"
+            state |= {f"{ours}.qkv.weight": qkv, f"{ours}.qkv.bias": qkv.new_zeros(3 * D),
+                      f"{ours}.dense.weight": dense, f"{ours}.dense.bias": dense.new_zeros(D)}
+    except KeyError as error:
+        raise SystemExit(f"the tensor {error} is missing: not a CodeGenForCausalLM, or an incomplete download")
+    return state
