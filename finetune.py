@@ -27,11 +27,17 @@ class FinetuneConfig(RunConfig):
 
 def main(argv):
     config, plan = load_config(FinetuneConfig, argv)
-    start, tokenizer = load_model(config.init_from)
-    model_config = replace(start.config, dropout=config.dropout)
+    if not config.init_from:
+        raise SystemExit("init_from is not set: name the checkpoint or Hugging Face folder to start from with --init_from=out/phi1/best.pt")
+
+    def start():
+        """The pretrained weights in fp32, with this run's dropout."""
+        model, tokenizer = load_model(config.init_from)
+        return Phi.from_state(replace(model.config, dropout=config.dropout), model.float().state_dict()), tokenizer
+
     if plan:
-        return print_plan(config, model_config, f"torchrun --nproc_per_node=8 finetune.py {' '.join(a for a in argv if a != '--plan')}")
-    train(config, lambda: Phi.from_state(model_config, start.float().state_dict()), tokenizer)
+        return print_plan(config, start()[0].config, "finetune.py", argv)
+    train(config, start)
     if int(os.environ.get("RANK", 0)) == 0:
         report(config)
 
@@ -47,7 +53,7 @@ def report(config):
         for step, loss in kept.items():
             print(f"  step_{step}.pt  {loss:.4f}" + ("  <- the best of the kept" if loss == min(kept.values()) else ""))
         best = os.path.join(config.out_dir, f"step_{min(kept, key=kept.get)}.pt")
-    print(f"next: python sample.py {best} --prompt 'def fibonacci(n):'")
+    print(f"next     python sample.py {best} --prompt 'def fibonacci(n):'")
 
 
 if __name__ == "__main__":

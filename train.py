@@ -233,13 +233,18 @@ class Machine:
     def autocast(self):
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
 
-    def sum(self, *values):
-        """The sums of some numbers over all ranks, as floats."""
+    @property
+    def chief(self):
+        """Rank 0 prints and writes the files; all ranks compute the same."""
+        return self.rank == 0
+
+    def sum(self, value):
+        """The sum of a number over all ranks, as a float on each."""
         if self.world == 1:
-            return [float(v) for v in values]
-        total = torch.stack([torch.as_tensor(v, dtype=torch.float64, device="cpu") for v in values]).to(self.device)
+            return float(value)
+        total = torch.as_tensor(value, dtype=torch.float64, device=self.device)
         dist.all_reduce(total)
-        return total.tolist()
+        return total.item()
 
 
 def set_up_machine(config):
@@ -326,7 +331,7 @@ def evaluate(model, val, config, machine):
         with machine.autocast():
             total += model(tokens[:, :-1], tokens[:, 1:])[1].double().item() * len(tokens)
     model.train()
-    return machine.sum(total)[0] / n
+    return machine.sum(total) / n
 
 
 def save(path, content):
@@ -348,13 +353,13 @@ def save(path, content):
 
 def check_same_run(config, checkpoint, meta, path):
     """A setting or a data set that would alter the rest of the run stops it."""
-    anew = f"or start another run with another --out_dir (from these weights: finetune.py --init_from={path})"
-    old = checkpoint.get("config", {})
+    anew = f"or start another run in another --out_dir (from these weights: finetune.py --init_from={path})"
     for name, value in asdict(config).items():
-        if name not in MAY_CHANGE and name in old and old[name] != value:
-            raise SystemExit(f"{path} was made with {name} = {old[name]!r}, and now it is {value!r}: restore it, {anew}")
-    if checkpoint.get("data") != meta["train"]["sha256"]:
-        raise SystemExit(f"{path} was made from another train.bin than {config.data_dir}'s: restore data_dir, {anew}")
+        old = checkpoint["config"].get(name, value)
+        if name not in MAY_CHANGE and old != value:
+            raise SystemExit(f"{path} was made with {name} = {old!r}, and now it is {value!r}: restore it, {anew}")
+    if checkpoint["data"] != meta["train"]["sha256"]:
+        raise SystemExit(f"{path} was made from another train.bin than that of {config.data_dir}: restore it, {anew}")
 
 
 def cut_log(path, step):
@@ -362,168 +367,182 @@ def cut_log(path, step):
     kept = []
     with open(path) as f:
         for line in f:
-            if line.endswith("\n") and json.loads(line)["step"] <= step:
-                kept.append(line)
+            try:
+                if 0 < step >= json.loads(line)["step"]:
+                    kept.append(line)
+            except ValueError:
+                pass
     with open(path + ".tmp", "w") as f:
         f.writelines(kept)
     os.replace(path + ".tmp", path)
 
 
-def print_plan(config, model_config, command):
-    """What a run would take, before paying for it."""
-    c, T = model_config, model_config.context
+def short(x, giga="B"):
+    """413k, 2.52B: a large number in four or five characters."""
+    for size, letter in ((1e9, giga), (1e6, "M"), (1e3, "k")):
+        if x >= size:
+            return f"{x / size:.3g}{letter}"
+    return f"{x:.0f}"
+
+
+def print_plan(config, c, script, argv):
+    """What a run would take, before paying for it. c: its PhiConfig."""
     with torch.device("meta"):
         parameters = Phi(c).num_params()
-    step_tokens = config.batch_size * T
-    tokens, flops = config.max_steps * step_tokens, flops_per_token(c, T)
-    print(f"model       {parameters:,} parameters: {c.n_layer} layers, width {c.n_embd}, {c.n_head} heads of {c.n_embd // c.n_head}, context {T}")
-    print(f"step        {config.batch_size:,} sequences x {T:,} = {step_tokens:,} tokens")
-    print(f"run         {config.max_steps:,} steps = {tokens / 1e9:,.2f}B tokens, {tokens * flops:.2e} FLOP ({flops / 1e9:.3f} GFLOP per token)")
+    T = c.context
+    step_tokens, flops = config.batch_size * T, flops_per_token(c, T)
+    tokens = config.max_steps * step_tokens
+    print(f"model    {parameters:,} parameters: {c.n_layer} layers, width {c.n_embd:,}, {c.n_head} heads of {c.n_embd // c.n_head}, context {T:,}\n"
+          f"step     {config.batch_size:,} sequences x {T:,} = {step_tokens:,} tokens\n"
+          f"run      {config.max_steps:,} steps = {short(tokens)} tokens; {flops / 1e9:.3f} GFLOP per token, {tokens * flops:.2e} FLOP in all")
     for kept in config.keep_steps:
-        print(f"            step_{kept}.pt is reached after {kept * step_tokens / 1e9:,.2f}B tokens")
+        print(f"         step_{kept}.pt is reached after {short(kept * step_tokens)} tokens")
     if os.path.exists(os.path.join(config.data_dir, "meta.json")):
-        train = read_meta(config.data_dir)["train"]["tokens"]
-        print(f"data        {config.data_dir}: {train:,} tokens, {tokens / train:.1f} passes over it")
+        train_tokens = read_meta(config.data_dir)["train"]["tokens"]
+        print(f"data     {config.data_dir}: {train_tokens:,} tokens, {tokens / train_tokens:.1f} passes over them")
     else:
-        print(f"data        {config.data_dir} is not there yet, so the passes over it are unknown; over 7B tokens (the paper's) {tokens / 7e9:.1f}")
-    # fp32 weight, gradient and two moments, and the 16-bit copy that autocast makes
+        print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {tokens / 7e9:.2g} passes")
+    # Per GPU: fp32 weight, gradient and AdamW's two moments, and the 16-bit copy of the weight that autocast makes ...
     fixed = 18 * parameters
-    # 16-bit numbers that a compiled block keeps for its backward pass, per token: y, q, k, v, attention's output, fc1's
-    # output; the fp32 residual stream; and fp32 and 16-bit logits with their gradient
+    # ... and per token what compiled code keeps for the backward pass: in 16 bits y, q, k, v, attention's and fc1's output of each
+    # block, in fp32 the residual stream, and the logits in both with their gradient
     sequence = T * (c.n_layer * (2 * (5 * c.n_embd + c.n_inner) + 4 * c.n_embd) + 10 * c.vocab_size)
-    print(f"memory      {(fixed + config.micro_batch_size * sequence) / 1e9:.1f} GB per GPU (an estimate): weights, gradients and AdamW "
-          f"{fixed / 1e9:.1f} GB + {config.micro_batch_size} sequences x {sequence / 1e9:.2f} GB")
-    print(f"disk        ckpt.pt {12 * parameters / 1e9:.1f} GB, best.pt and each step_N.pt {4 * parameters / 1e9:.1f} GB")
-    for gpu, peak in (("A100", 312e12), ("H100", 989e12)):
-        hours = [tokens * flops / (gpus * peak * 0.5) / 3600 for gpus in (1, 8)]
-        print(f"time        {hours[0]:,.1f} hours on one {gpu}, {hours[1]:,.1f} on eight, at 50% of its bf16 peak (an assumption)")
-    print(f"start       {command}")
+    print(f"memory   {short(fixed + config.micro_batch_size * sequence, 'G')}B per GPU, an estimate: {short(fixed, 'G')}B for weights, gradients and AdamW "
+          f"+ {config.micro_batch_size} sequences x {short(sequence, 'G')}B\n"
+          f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and for each step_N.pt")
+    for gpu in ("A100", "H100") if config.device == "cuda" else ():
+        hours = tokens * flops / (0.5 * PEAK_FLOPS[gpu]) / 3600
+        print(f"time     {hours:,.1f} hours on one {gpu}, {hours / 8:,.1f} on eight, if they reach 50% of their bf16 peak")
+    launch = "torchrun --nproc_per_node=8" if config.device == "cuda" else "python"
+    print(f"start    {launch} {script} {' '.join(arg for arg in argv if arg != '--plan')}")
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
-def train(config, new_model, tokenizer=None):
-    """Run or continue one run. new_model() -> the Phi to start from. Returns {"val_loss": {step: loss}, "best_step": step}
-    of the whole run on every rank once it is finished. tokenizer: the name that the data must have been made with."""
+def open_run(config, machine, meta):
+    """The checkpoint to continue from, or None for a new run. Ends the program at a folder that is in use, that was made with
+    other settings, or that holds a run which cannot be continued."""
     os.makedirs(config.out_dir, exist_ok=True)
-    at = lambda file: os.path.join(config.out_dir, file)
-    machine = set_up_machine(config)
-    device, chief = machine.device, machine.rank == 0  # the chief prints and writes files; all ranks compute the same
-    if chief:
-        folder = os.open(config.out_dir, os.O_RDONLY)  # held until this process ends
+    path = os.path.join(config.out_dir, "ckpt.pt")
+    if machine.chief:
+        folder = os.open(config.out_dir, os.O_RDONLY)  # stays open, and with it the lock, until this process ends
         try:
             fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
             raise SystemExit(f"{config.out_dir} is in use by another run: wait for it, or choose another --out_dir")
-
-    # What is there: a run to continue, nothing, or something that is not ours to overwrite
-    checkpoint = read_checkpoint(at("ckpt.pt")) if os.path.exists(at("ckpt.pt")) else None
-    meta = read_meta(config.data_dir)
-    if machine.sum(checkpoint is not None)[0] not in (0, machine.world):
-        raise SystemExit(f"{at('ckpt.pt')} is there for some ranks only: out_dir must be on a file system that all nodes share")
+    checkpoint = read_checkpoint(path) if os.path.exists(path) else None
+    if machine.sum(checkpoint is not None) not in (0, machine.world):
+        raise SystemExit(f"{path} is there for some ranks only: out_dir must be on a file system that all nodes share")
     if checkpoint:
-        check_same_run(config, checkpoint, meta, at("ckpt.pt"))
-        if checkpoint["step"] == config.max_steps:
-            if chief:
-                print(f"{config.out_dir} is finished: {config.max_steps:,} steps, best validation loss "
-                      f"{checkpoint['best']['val_loss']:.4f} at step {checkpoint['best']['step']:,}. Nothing to do")
-            return checkpoint["best"]
-        model = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"])
-    elif os.path.exists(at("log.jsonl")):
-        raise SystemExit(f"{config.out_dir} holds log.jsonl of a run but no ckpt.pt to continue from: move it away, or choose another --out_dir")
-    else:
-        torch.manual_seed(config.seed)
-        model = new_model()
-    raw_model = model.to(device).train()
+        if "optimizer" not in checkpoint:
+            raise SystemExit(f"{path} holds weights only (a copy of best.pt or step_N.pt?) and cannot be continued: use finetune.py --init_from")
+        check_same_run(config, checkpoint, meta, path)
+    elif any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
+        raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose another --out_dir")
+    return checkpoint
 
-    T = raw_model.config.context
-    if tokenizer and tokenizer != meta["tokenizer"]:
+
+def train(config, new_model):
+    """Run one run to its end, or continue it. new_model() -> (the Phi to start from, its tokenizer or None for any)."""
+    machine = set_up_machine(config)
+    device, chief = machine.device, machine.chief
+    at = lambda file: os.path.join(config.out_dir, file)
+    meta = read_meta(config.data_dir)
+    checkpoint = open_run(config, machine, meta)
+    if checkpoint:
+        step, best, tokenizer = checkpoint["step"], checkpoint["best"], checkpoint["tokenizer"]
+        raw_model = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"])
+    else:
+        step, best = 0, {"val_loss": math.inf, "step": 0}
+        torch.manual_seed(config.seed)
+        raw_model, tokenizer = new_model()
+    raw_model.to(device).train()
+    shape = raw_model.config
+    T, step_tokens = shape.context, config.batch_size * shape.context
+
+    if tokenizer not in (None, meta["tokenizer"]):
         raise SystemExit(f"{config.data_dir} was tokenized with {meta['tokenizer']!r} and the model reads {tokenizer!r}")
-    if meta["vocab_size"] > raw_model.config.vocab_size:
-        raise SystemExit(f"{config.data_dir} has token ids up to {meta['vocab_size'] - 1} ({meta['tokenizer']}) and the model's "
-                         f"vocab_size is {raw_model.config.vocab_size}")
+    if meta["vocab_size"] > shape.vocab_size:
+        raise SystemExit(f"{config.data_dir} has token ids up to {meta['vocab_size'] - 1:,} (tokenizer {meta['tokenizer']!r}) and the model's "
+                         f"vocab_size is {shape.vocab_size:,}")
     accumulation, rest = divmod(config.batch_size, machine.world * config.micro_batch_size)
     if rest or not accumulation:
         raise SystemExit(f"batch_size {config.batch_size} is not a multiple of {machine.world} ranks x micro_batch_size "
-                         f"{config.micro_batch_size} = {machine.world * config.micro_batch_size}")
+                         f"{config.micro_batch_size} = {machine.world * config.micro_batch_size} sequences")
     data = Windows(os.path.join(config.data_dir, "train.bin"), T, config.seed)
     val = Windows(os.path.join(config.data_dir, "val.bin"), T, config.seed)
 
     optimizer = make_optimizer(raw_model, config)
     scaler = torch.amp.GradScaler(device.type, enabled=machine.dtype == torch.float16)
-    step, best, history = 0, {"val_loss": math.inf, "step": 0}, {}
     if checkpoint:
-        optimizer.load_state_dict(checkpoint["optimizer"])
+        optimizer.load_state_dict(checkpoint.pop("optimizer"))
         scaler.load_state_dict(checkpoint["scaler"])
-        step, best = checkpoint["step"], checkpoint["best"]
-        del checkpoint
-    model = DistributedDataParallel(raw_model, gradient_as_bucket_view=True) if machine.world > 1 else raw_model
+    model = raw_model  # weights are saved and evaluated through raw_model, so that no file knows about the wrappers
+    if machine.world > 1:
+        model = DistributedDataParallel(model, gradient_as_bucket_view=True)
     if machine.compile:
         model = torch.compile(model, dynamic=False)
 
-    step_tokens = config.batch_size * T
-    flops, peak = flops_per_token(raw_model.config, T), peak_flops(device)
+    flops, peak = flops_per_token(shape, T), peak_flops(device)
     if chief:
-        print(f"model   {raw_model.num_params():,} parameters, {flops / 1e9:.3f} GFLOP per token\n"
-              f"data    {config.data_dir}: {data.tokens:,} tokens ({meta['tokenizer']}), {config.max_steps * step_tokens / data.tokens:.1f} passes; "
+        print(f"model    {raw_model.num_params():,} parameters, {flops / 1e9:.3f} GFLOP per token\n"
+              f"data     {config.data_dir}: {data.tokens:,} tokens ({meta['tokenizer']}), {config.max_steps * step_tokens / data.tokens:.1f} passes over them; "
               f"validation on {min(config.eval_sequences, val.count) * T:,} of {val.tokens:,}\n"
-              f"step    {step_tokens:,} tokens = {machine.world} ranks x {accumulation} micro-batches x {config.micro_batch_size} sequences x {T}\n"
-              f"machine {machine.note}")
-        print(f"        {'continuing at step ' + format(step, ',') if step else 'starting'} in {config.out_dir}; stop with Ctrl-C, "
-              f"continue with the same command" + ("; the first step compiles, which takes a minute" if machine.compile else ""))
-        print("legend  mean loss of the step in nats per token | learning rate | gradient norm before clipping | speed | share of "
-              "the GPU's peak | seen | time left", flush=True)
-        if step:
+              f"step     {step_tokens:,} tokens = {machine.world} ranks x {accumulation} micro-batches x {config.micro_batch_size} sequences x {T}\n"
+              f"machine  {machine.note}\n"
+              f"run      {config.out_dir}: {f'continues after step {step:,}' if checkpoint else 'starts'}; Ctrl-C stops and saves it, the same command continues"
+              + ("\n         the first step compiles the model, which takes up to a minute or two" if machine.compile else "")
+              + "\nlegend   mean loss of the step, nats per token | learning rate | norm of the gradient | speed | share of peak | seen | time left", flush=True)
+        if checkpoint:
             cut_log(at("log.jsonl"), step)
-        run = start_wandb(config) if config.wandb else None
-
-    def state(**more):
-        return {"model": raw_model.state_dict(), "model_config": asdict(raw_model.config), "tokenizer": meta["tokenizer"],
-                "step": step, "best": best, "config": asdict(config), "data": meta["train"]["sha256"], "torch": str(torch.__version__), **more}
-
-    def save_all():
-        if chief:
-            save(at("ckpt.pt"), state(optimizer=optimizer.state_dict(), scaler=scaler.state_dict()))
+    wandb = start_wandb(config) if config.wandb and chief else None
+    del checkpoint
 
     def log(**entry):
         if chief:
             with open(at("log.jsonl"), "a") as f:
                 f.write(json.dumps({"step": step, **entry}) + "\n")
-            if run:
-                run.log(entry, step=step)
+            if wandb:
+                wandb.log(entry, step=step)
 
-    def evaluate_and_keep():
+    def save_weights(file, **more):
+        if chief:
+            save(at(file), {"model": raw_model.state_dict(), "model_config": asdict(shape), "tokenizer": meta["tokenizer"], "step": step,
+                            "best": best, "config": asdict(config), "data": meta["train"]["sha256"], "torch": str(torch.__version__), **more})
+
+    def save_all():
+        save_weights("ckpt.pt", optimizer=optimizer.state_dict(), scaler=scaler.state_dict())
+
+    def validate():
         nonlocal best
         loss = evaluate(raw_model, val, config, machine)
         log(val_loss=loss)
-        better = loss < best["val_loss"]
-        if better:
-            best = {"val_loss": loss, "step": step}
         if chief:
-            if better:
-                save(at("best.pt"), state())
-            print(f"step {step:>6,}/{config.max_steps:,} | validation loss {loss:.4f}"
-                  + (" | the best so far" if better else f" | best {best['val_loss']:.4f} at step {best['step']:,}"), flush=True)
+            print(f"step {step:>7,}/{config.max_steps:,} | validation loss {loss:.4f} | "
+                  + ("the best so far" if loss < best["val_loss"] else f"best {best['val_loss']:.4f} at step {best['step']:,}"), flush=True)
+        if loss < best["val_loss"]:
+            best = {"val_loss": loss, "step": step}
+            save_weights("best.pt")
 
     def micro_batch(step, micro):
-        """This rank's tokens for one micro-batch, on their way to the device."""
+        """This rank's tokens of one micro-batch, (micro_batch_size, T+1), on their way to the device."""
         first = step * config.batch_size + (machine.rank * accumulation + micro) * config.micro_batch_size
         tokens = data.read([data.start(first + i) for i in range(config.micro_batch_size)])
         return tokens.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tokens.to(device)
 
-    # A signal only sets a flag: the step is finished first. A second Ctrl-C ends the program at once.
-    stop_signal = 0
+    # A signal sets a flag and the step is finished first. A second Ctrl-C ends the program at once.
+    caught = 0
     def on_signal(number, frame):
-        nonlocal stop_signal
-        if number == signal.SIGINT == stop_signal:
+        nonlocal caught
+        if number == signal.SIGINT == caught:
             raise KeyboardInterrupt
-        stop_signal = number
+        caught = number
     signal.signal(signal.SIGINT, on_signal)
     signal.signal(signal.SIGTERM, on_signal)
 
     if step == 0:
-        save_all()  # at once, so that a full disk or a wrong folder shows now and not after the first hours
-        evaluate_and_keep()
+        save_all()  # so that a full disk or a wrong folder shows now and not after hours
+        validate()
     tokens = micro_batch(step, 0)
     clock, clock_step = time.time(), step
 
@@ -535,52 +554,49 @@ def train(config, new_model, tokenizer=None):
         for micro in range(accumulation):
             last = micro == accumulation - 1
             seed_dropout(config, step, machine.rank * accumulation + micro)
-            # gradients travel between ranks once a step, with the last backward; no_sync must cover the forward too
-            with nullcontext() if last or machine.world == 1 else model.no_sync():
+            # ranks exchange gradients once a step, in the last backward; no_sync must cover forward and backward
+            with model.no_sync() if machine.world > 1 and not last else nullcontext():
                 with machine.autocast():
-                    loss = model(tokens[:, :-1], tokens[:, 1:])[1] / accumulation  # a mean over the batch, not a sum of means
-                tokens = micro_batch(step + last, 0 if last else micro + 1)        # read while the GPU is busy
+                    loss = model(tokens[:, :-1], tokens[:, 1:])[1] / accumulation  # gradients of micro-batches add up: to a mean
+                tokens = micro_batch(step + last, 0 if last else micro + 1)        # read while the GPU computes
                 scaler.scale(loss).backward()
             step_loss += loss.detach()
         scaler.unscale_(optimizer)
-        grad_norm = torch.nn.utils.clip_grad_norm_(raw_model.parameters(), config.grad_clip or math.inf)
+        norm = torch.nn.utils.clip_grad_norm_(raw_model.parameters(), config.grad_clip or math.inf)
         scaler.step(optimizer)
         scaler.update()
         optimizer.zero_grad(set_to_none=True)
         step += 1
 
-        stopping = bool(machine.sum(stop_signal)[0]) if machine.world > 1 else bool(stop_signal)
         finished = step == config.max_steps
-        saving = stopping or finished or step % config.save_interval == 0
-        evaluating = finished or step % config.eval_interval == 0
-        if saving or evaluating or step == 1 or step % config.log_interval == 0:
-            mean_loss, norm = machine.sum(step_loss)[0] / machine.world, grad_norm.item()  # waits for the GPU
+        stopping = machine.sum(caught) > 0  # all ranks stop if one was told to
+        validating = finished or step % config.eval_interval == 0 or step in config.keep_steps
+        saving = finished or stopping or step % config.save_interval == 0
+        if validating or saving or step == 1 or step % config.log_interval == 0:
+            mean_loss, norm = machine.sum(step_loss) / machine.world, norm.item()  # waits for the GPU
             if not math.isfinite(mean_loss) or not (math.isfinite(norm) or scaler.is_enabled()):
                 raise SystemExit(f"step {step}: the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm}). The last good checkpoint is "
-                                 f"{at('ckpt.pt')}, saved before the trouble; try a lower --learning_rate in another --out_dir")
-            seconds, clock_steps = time.time() - clock, step - clock_step
-            speed = clock_steps * step_tokens / seconds
-            left = (config.max_steps - step) * step_tokens / speed / 3600
+                                 f"{at('ckpt.pt')}, saved before that; try a lower --learning_rate in another --out_dir")
+            speed = (step - clock_step) * step_tokens / (time.time() - clock)
             log(loss=mean_loss, lr=lr, grad_norm=norm, tokens=step * step_tokens, tok_per_s=speed)
             if chief:
-                mfu = f"{speed / machine.world * flops / peak:4.0%}" if peak else " n/a"
-                print(f"step {step:>6,}/{config.max_steps:,} | loss {mean_loss:7.4f} | lr {lr:.2e} | grad {norm:5.2f} | {speed / 1e3:6.1f}k tok/s | "
-                      f"mfu {mfu} | {step * step_tokens / 1e9:.3f}B tokens | {left:.2f}h left", flush=True)
-            if evaluating:
-                evaluate_and_keep()
-            if step in config.keep_steps and chief:
-                save(at(f"step_{step}.pt"), state())
+                mfu = f"{speed / machine.world * flops / peak:.0%}" if peak else "n/a"
+                hours = (config.max_steps - step) * step_tokens / speed / 3600
+                print(f"step {step:>7,}/{config.max_steps:,} | loss {mean_loss:7.4f} | lr {lr:.2e} | grad {norm:5.2f} | {short(speed):>5} tok/s | "
+                      f"mfu {mfu:>3} | {short(step * step_tokens):>5} tokens | {f'{hours:5.1f}h' if hours > 1 else f'{60 * hours:5.1f}m'} left", flush=True)
+            if validating:
+                validate()
+            if step in config.keep_steps:
+                save_weights(f"step_{step}.pt")
             if saving:
                 save_all()
             clock, clock_step = time.time(), step
         if stopping and not finished:
             if chief:
-                print(f"stopped by {signal.Signals(stop_signal).name if stop_signal else 'a signal to another rank'}: step {step:,} is saved in "
-                      f"{at('ckpt.pt')}; the same command continues it")
-            raise SystemExit(128 + int(stop_signal or signal.SIGTERM))
+                print(f"stopped at step {step:,} and saved in {at('ckpt.pt')}: the same command continues")
+            raise SystemExit(128 + (caught or signal.SIGTERM))
     if chief:
-        print(f"finished: {at('ckpt.pt')} is the last step, {at('best.pt')} the best (validation loss {best['val_loss']:.4f} at step {best['step']:,})")
-    return best
+        print(f"finished after {step:,} steps: {at('best.pt')} has the lowest validation loss, {best['val_loss']:.4f} at step {best['step']:,}")
 
 
 def start_wandb(config):
@@ -592,9 +608,11 @@ def start_wandb(config):
 
 
 def run_script(main):
-    """Call main(sys.argv[1:]) so that a user's mistake is one line, said once: under torchrun rank 0 speaks first."""
+    """main(sys.argv[1:]), so that a user's mistake is one line, said once: under torchrun rank 0 says it before another rank ends."""
     try:
         main(sys.argv[1:])
+        if dist.is_initialized():
+            dist.destroy_process_group()
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -604,18 +622,15 @@ def run_script(main):
             time.sleep(3)
             error.code = 1
         raise
-    finally:
-        if dist.is_initialized():
-            dist.destroy_process_group()
 
 
 def main(argv):
     config, plan = load_config(TrainConfig, argv)
     if plan:
-        return print_plan(config, config.model_config(), f"torchrun --nproc_per_node=8 train.py {' '.join(a for a in argv if a != '--plan')}")
-    best = train(config, lambda: Phi(config.model_config()))
+        return print_plan(config, config.model_config(), "train.py", argv)
+    train(config, lambda: (Phi(config.model_config()), None))
     if int(os.environ.get("RANK", 0)) == 0:
-        print(f"next: python sample.py {os.path.join(config.out_dir, 'best.pt')} --prompt 'def fibonacci(n):'")
+        print(f"next     python sample.py {os.path.join(config.out_dir, 'best.pt')} --prompt 'def fibonacci(n):'")
 
 
 if __name__ == "__main__":

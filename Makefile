@@ -1,0 +1,21 @@
+# make demo   the whole path on a CPU, from nothing (runs/demo.sh)
+# make test   all tests, from nothing
+# Both set up .venv first. PYTHON=python3.12 make demo chooses the interpreter (3.10 or later).
+PYTHON ?= python3
+
+demo: .venv/installed
+	PATH="$(CURDIR)/.venv/bin:$$PATH" bash runs/demo.sh
+
+test: .venv/installed-dev
+	.venv/bin/python -m pytest -q tests
+
+.venv/installed: requirements.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/python -m pip install -q -r requirements.txt
+	touch $@
+
+.venv/installed-dev: .venv/installed requirements-dev.txt
+	.venv/bin/python -m pip install -q -r requirements-dev.txt
+	touch $@
+
+.PHONY: demo test
