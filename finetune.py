@@ -16,7 +16,7 @@ import os
 from dataclasses import dataclass, replace
 
 from model import Phi, load_model
-from train import RunConfig, load_config, print_plan, run_script, train
+from train import RunConfig, load_config, own_folder, print_plan, run_script, train
 
 
 @dataclass
@@ -37,7 +37,8 @@ def main(argv):
 
     if plan:
         return print_plan(config, start()[0].config, "finetune.py", argv)
-    train(config, start)
+    with own_folder(config.out_dir):
+        train(config, start)
     if int(os.environ.get("RANK", 0)) == 0:
         report(config)
 

@@ -20,10 +20,13 @@ import fnmatch
 import gzip
 import hashlib
 import json
+import multiprocessing
 import os
 import shutil
+import signal
 import struct
 import sys
+import threading
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
@@ -100,11 +103,17 @@ def input_bytes(sources, exclude):
 # ---- tokenize: workers -----------------------------------------------------------------------------------------------
 
 def start_worker(tokenizer, seed, val):
-    import signal
     from tokenizer import load_tokenizer
     global worker
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=end_with_parent, daemon=True).start()
     worker = load_tokenizer(tokenizer), seed, val
+
+
+def end_with_parent():
+    """A worker does not outlive a parent that was killed."""
+    multiprocessing.parent_process().join()
+    os._exit(1)
 
 
 def read_text(item, field):
@@ -220,11 +229,13 @@ def tokenize(args):
         raise SystemExit(f"the disk of {args.out} is full: about {5 * total / 1e9:.1f} GB are needed for {total / 1e9:.1f} GB of sources")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if not os.listdir(args.out):
+            os.rmdir(args.out)
     print(f"{args.out}: {meta['train']['tokens']:,} tokens of {meta['train']['documents']:,} documents to train on, "
           f"{meta['val']['tokens']:,} of {meta['val']['documents']:,} for validation")
     print(f"{meta['text_characters'] / max(1, meta['train']['tokens'] + meta['val']['tokens']):.2f} characters per token; skipped: "
           + (", ".join(f"{count:,} {reason}" for reason, count in sorted(meta["skipped"].items())) or "nothing"))
-    print(f"next: python train.py configs/proxy.py --data_dir={args.out}")
+    print(f"next: python train.py configs/{'demo' if args.tokenizer == 'bytes' else 'proxy'}.py --data_dir={args.out}")
 
 
 def sort_documents(args, temporary, total, tqdm):

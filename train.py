@@ -24,7 +24,7 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -216,6 +216,12 @@ class Windows:
             row[:len(head)] = head
             row[len(head):] = bin[:self.T + 1 - len(head)]
         return torch.from_numpy(out)
+
+
+def sequence_numbers(config, step, micro):
+    """The sequences of the run that make up micro-batch `micro` of a step's global batch."""
+    first = step * config.batch_size + micro * config.micro_batch_size
+    return range(first, first + config.micro_batch_size)
 
 
 # ---- machine ---------------------------------------------------------------------------------------------------------
@@ -419,17 +425,28 @@ def print_plan(config, c, script, argv):
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
+@contextmanager
+def own_folder(folder):
+    """Make a run's folder and keep other processes from running in it at the same time."""
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        if int(os.environ.get("RANK", 0)) == 0:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"{folder} is in use by another run: wait for it, or choose another --out_dir")
+    try:
+        yield
+    finally:
+        os.close(handle)     # and with it the lock, as the end of the process would
+        if not os.listdir(folder):
+            os.rmdir(folder) # the run was refused
+
+
 def open_run(config, machine, meta):
-    """The checkpoint to continue from, or None for a new run. Ends the program at a folder that is in use, that was made with
-    other settings, or that holds a run which cannot be continued."""
-    os.makedirs(config.out_dir, exist_ok=True)
+    """The checkpoint to continue from, or None for a new run. Ends the program at a folder that was made with other
+    settings, or that holds a run which cannot be continued."""
     path = os.path.join(config.out_dir, "ckpt.pt")
-    if machine.chief:
-        folder = os.open(config.out_dir, os.O_RDONLY)  # stays open, and with it the lock, until this process ends
-        try:
-            fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SystemExit(f"{config.out_dir} is in use by another run: wait for it, or choose another --out_dir")
     checkpoint = read_checkpoint(path) if os.path.exists(path) else None
     if machine.sum(checkpoint is not None) not in (0, machine.world):
         raise SystemExit(f"{path} is there for some ranks only: out_dir must be on a file system that all nodes share")
@@ -526,8 +543,7 @@ def train(config, new_model):
 
     def micro_batch(step, micro):
         """This rank's tokens of one micro-batch, (micro_batch_size, T+1), on their way to the device."""
-        first = step * config.batch_size + (machine.rank * accumulation + micro) * config.micro_batch_size
-        tokens = data.read([data.start(first + i) for i in range(config.micro_batch_size)])
+        tokens = data.read([data.start(n) for n in sequence_numbers(config, step, machine.rank * accumulation + micro)])
         return tokens.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tokens.to(device)
 
     # A signal sets a flag and the step is finished first. A second Ctrl-C ends the program at once.
@@ -628,7 +644,8 @@ def main(argv):
     config, plan = load_config(TrainConfig, argv)
     if plan:
         return print_plan(config, config.model_config(), "train.py", argv)
-    train(config, lambda: (Phi(config.model_config()), None))
+    with own_folder(config.out_dir):
+        train(config, lambda: (Phi(config.model_config()), None))
     if int(os.environ.get("RANK", 0)) == 0:
         print(f"next     python sample.py {os.path.join(config.out_dir, 'best.pt')} --prompt 'def fibonacci(n):'")
 

@@ -1,0 +1,166 @@
+"""The model against transformers, which released phi-1 and CodeGen, and against slow twins."""
+import json
+import os
+
+import pytest
+import torch
+import transformers
+from torch.utils.flop_counter import FlopCounterMode
+
+from model import Phi, PhiConfig, apply_rotary, flops_per_token, load_model, rotary_table
+
+PHI1, PHI1_SMALL = PhiConfig(), PhiConfig(n_layer=20, n_head=16, n_embd=1024)
+
+
+def shaken(model):
+    """Give every parameter, biases and LayerNorms too, a random value, so that none can be mixed up unseen."""
+    torch.manual_seed(1)
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(torch.randn_like(p) * 0.05)
+    return model.eval()
+
+
+def hf_phi():
+    config = transformers.PhiConfig(vocab_size=500, hidden_size=256, intermediate_size=768, num_hidden_layers=3, num_attention_heads=4,
+                                    max_position_embeddings=512, partial_rotary_factor=0.5, bos_token_id=1, eos_token_id=1)
+    return shaken(transformers.PhiForCausalLM(config))
+
+
+@torch.no_grad()
+def difference(ours, theirs, T=300):
+    idx = torch.randint(0, 500, (2, T), generator=torch.Generator().manual_seed(2))
+    return (ours(idx)[0] - theirs(idx).logits).abs().max()
+
+
+def test_logits_and_loss_equal_transformers_phi(tmp_path):
+    theirs = hf_phi()
+    theirs.save_pretrained(tmp_path)
+    ours = Phi.from_pretrained(tmp_path)
+    assert difference(ours, theirs) < 1e-4
+    idx = torch.randint(0, 500, (2, 40))
+    labels = torch.where(torch.rand(2, 40) < 0.2, -100, idx)
+    targets = labels[:, 1:].masked_fill(labels[:, 1:] == -100, -1)
+    assert torch.allclose(ours(idx[:, :-1], targets)[1], theirs(idx, labels=labels).loss, atol=1e-5)
+
+
+def test_an_exported_model_gives_the_same_logits_in_transformers(tmp_path):
+    ours = shaken(Phi(PhiConfig(vocab_size=500, context=512, n_layer=3, n_head=4, n_embd=256, n_inner=768, rotary_dim=32)))
+    ours.save_pretrained(tmp_path)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path)
+    assert isinstance(theirs, transformers.PhiForCausalLM) and theirs.dtype == torch.float32
+    assert difference(ours, theirs) < 1e-4
+    again, tokenizer = load_model(str(tmp_path))
+    assert difference(again, theirs) < 1e-4 and tokenizer == "codegen"
+
+
+def test_an_export_in_bf16_loads_in_bf16(tmp_path):
+    shaken(Phi(PhiConfig(vocab_size=500, context=64, n_layer=1, n_head=2, n_embd=64))).to(torch.bfloat16).save_pretrained(tmp_path)
+    assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path).dtype == torch.bfloat16
+    assert Phi.from_pretrained(tmp_path).lm_head.weight.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("form", ["safetensors shards", "one bin", "bin shards"])
+def test_every_form_of_a_hugging_face_folder_loads(tmp_path, form):
+    theirs = hf_phi()
+    theirs.save_pretrained(tmp_path, max_shard_size="1MB" if form == "safetensors shards" else "1GB")
+    if form == "safetensors shards":
+        assert (tmp_path / "model.safetensors.index.json").exists()
+    else:
+        os.remove(tmp_path / "model.safetensors")
+        state = theirs.state_dict()
+        if form == "one bin":
+            torch.save(state, tmp_path / "pytorch_model.bin")
+        else:
+            where = {name: f"pytorch_model-{1 + i % 2}.bin" for i, name in enumerate(state)}
+            for shard in set(where.values()):
+                torch.save({name: t for name, t in state.items() if where[name] == shard}, tmp_path / shard)
+            (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
+    assert difference(Phi.from_pretrained(tmp_path), theirs) < 1e-4
+
+
+@pytest.mark.parametrize("heads", [8, 16])
+def test_codegen_through_the_mapping_equals_transformers(tmp_path, heads):
+    config = transformers.CodeGenConfig(vocab_size=500, n_positions=512, n_embd=64 * heads, n_layer=2, n_head=heads, rotary_dim=32)
+    theirs = shaken(transformers.CodeGenForCausalLM(config))
+    theirs.save_pretrained(tmp_path)
+    assert difference(Phi.from_pretrained(tmp_path), theirs) < 1e-4
+
+
+@pytest.mark.parametrize("config, parameters, tensors", [(PHI1, 1_418_270_720, 341), (PHI1_SMALL, 356_794_368, 285)])
+def test_the_papers_models_have_transformers_exact_tensors(config, parameters, tensors):
+    from model import hf_names
+    with torch.device("meta"):
+        ours = Phi(config)
+        theirs = transformers.PhiForCausalLM(transformers.PhiConfig(
+            vocab_size=51200, hidden_size=config.n_embd, intermediate_size=config.n_inner, num_hidden_layers=config.n_layer,
+            num_attention_heads=config.n_head, partial_rotary_factor=0.5)).state_dict()
+    assert ours.num_params() == sum(t.numel() for t in theirs.values()) == parameters
+    assert {name for name, _ in hf_names(config)} == set(theirs) and len(theirs) == tensors
+
+
+def test_configs_are_the_papers_models():
+    from train import TrainConfig, load_config
+    assert load_config(TrainConfig, ["configs/phi1.py"])[0].model_config() == PhiConfig(dropout=0.1)
+    assert load_config(TrainConfig, ["configs/phi1_small.py"])[0].model_config() == PhiConfig(n_layer=20, n_head=16, n_embd=1024, dropout=0.1)
+
+
+def test_flops_per_token_equal_what_torch_counts():
+    config, T = PhiConfig(vocab_size=400, context=128, n_layer=3, n_head=4, n_embd=128, rotary_dim=16), 128
+    model, idx = Phi(config), torch.zeros(2, T, dtype=torch.long)
+    with FlopCounterMode(display=False) as counter, torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH):
+        model(idx, idx)[1].backward()
+    assert counter.get_total_flops() == flops_per_token(config, T) * 2 * T
+    assert f"{flops_per_token(PHI1, 2048):.4g}" == "9.085e+09"
+
+
+def test_rotary_turns_pairs_as_complex_numbers():
+    config = PhiConfig(n_head=2, n_embd=96, rotary_dim=20)
+    x = torch.randn(1, 7, 2, 48, dtype=torch.float64)
+    cos, sin = rotary_table(config)
+    turned = apply_rotary(x, cos[:7, None].double(), sin[:7, None].double())
+    for t in range(7):
+        for j in range(10):
+            z = torch.complex(x[0, t, :, j], x[0, t, :, j + 10]) * torch.exp(torch.tensor(1j * t * 10000 ** (-2 * j / 20)))
+            assert torch.allclose(turned[0, t, :, j], z.real, atol=1e-5) and torch.allclose(turned[0, t, :, j + 10], z.imag, atol=1e-5)
+    assert torch.equal(turned[..., 20:], x[..., 20:])
+
+
+def test_dropout_acts_on_attention_and_both_branches_in_training_only():
+    torch.manual_seed(0)
+    model = Phi(PhiConfig(vocab_size=50, context=16, n_layer=1, n_head=1, n_embd=64, rotary_dim=8, dropout=0.5))
+    block, idx = model.blocks[0], torch.arange(16)[None]
+    assert torch.equal(model.eval()(idx)[0], model(idx)[0])
+    model.train()
+    assert not torch.equal(model(idx)[0], model(idx)[0])
+    x = torch.randn(1, 16, 64)
+    cos, sin = model.cos[:16, None], model.sin[:16, None]
+    assert not torch.equal(block.attention(x, cos, sin, None, 0), block.attention(x, cos, sin, None, 0))
+    with torch.no_grad():  # with attention silenced, half of what the MLP adds is dropped and the rest doubled
+        block.attention.dense.weight.zero_()
+    added = block(x, cos, sin, None, 0) - x
+    full = block.eval()(x, cos, sin, None, 0) - x
+    kept = (added - 2 * full).abs() < 1e-4
+    assert torch.all(kept | (added.abs() < 1e-6)) and 0.3 < kept.float().mean() < 0.7
+
+
+@pytest.mark.parametrize("change, word", [({"model_type": "llama"}, "llama"), ({"num_key_value_heads": 1}, "num_key_value_heads"),
+                                          ({"qk_layernorm": True}, "qk_layernorm"), ({"hidden_act": "relu"}, "hidden_act"),
+                                          ({"vocab_size": 77}, "do not fit"), (None, "not a Hugging Face folder")])
+def test_a_folder_that_is_no_phi_ends_in_one_line(tmp_path, change, word):
+    hf_phi().save_pretrained(tmp_path)
+    path = tmp_path / "config.json"
+    path.write_text("{" if change is None else json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(SystemExit) as stop:
+        Phi.from_pretrained(tmp_path)
+    assert word in str(stop.value) and "\n" not in str(stop.value)
+
+
+def test_a_pickle_that_would_run_code_is_refused(tmp_path):
+    class Evil:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "pwned"),)
+    torch.save({"model": Evil(), "model_config": {}, "tokenizer": "bytes", "step": 0}, tmp_path / "ckpt.pt")
+    with pytest.raises(SystemExit, match="not a whole checkpoint"):
+        load_model(str(tmp_path / "ckpt.pt"))
+    assert not (tmp_path / "pwned").exists()
