@@ -226,7 +226,7 @@ def tokenize(args):
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise SystemExit(f"the disk of {args.out} is full: about {5 * total / 1e9:.1f} GB are needed for {total / 1e9:.1f} GB of sources")
+        raise SystemExit(f"the disk of {args.out} is full: about {5 * total / 1e6:,.0f} MB are needed for {total / 1e6:,.0f} MB of sources")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if not os.listdir(args.out):

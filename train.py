@@ -353,8 +353,9 @@ def save(path, content):
         if os.path.exists(temporary):
             os.remove(temporary)
         free = shutil.disk_usage(os.path.dirname(path)).free
-        raise SystemExit(f"{path} could not be written, {free / 1e9:.2f} GB are free ({' '.join(str(error).split())[:100]}). What was "
-                         "saved before is intact: make room and give the same command again")
+        reason = error.strerror if isinstance(error, OSError) else "the disk is full, most likely"
+        raise SystemExit(f"{path} could not be written ({reason}; {free / 1e9:.3f} GB are free). What was saved before is intact: "
+                         "make room and give the same command again")
 
 
 def check_same_run(config, checkpoint, meta, path):
