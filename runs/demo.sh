@@ -4,6 +4,7 @@
 # A second run continues or skips what is done; `rm -r data/demo* out/demo*` starts over.
 set -eu
 cd "$(dirname "$0")/.."
+export OMP_WAIT_POLICY=PASSIVE  # a thread that waits for another sleeps: on a busy machine spinning costs most of the speed
 run() { echo; echo "\$ $*"; "$@"; }
 
 # The text is on every machine that has Python: the standard library's own source, without its tests. Its package asyncio is left
