@@ -77,7 +77,6 @@ def parse_args():
 if __name__ == "__main__":
     args = parse_args()  # before torch is imported, so that --help and a mistyped option answer at once
 
-import ast
 import collections
 import contextlib
 import datetime
@@ -93,6 +92,7 @@ import re
 import shutil
 import statistics
 import urllib.request
+import warnings
 from dataclasses import dataclass
 
 import torch
@@ -223,7 +223,8 @@ def read_rows(path, data, fields):
 def as_setup(prompt):
     """The prompt as a program of its own, for what its helpers give the tests; a signature without docstring needs a body."""
     for code in (prompt, prompt.rstrip() + "\n    pass\n"):
-        with contextlib.suppress(SyntaxError, ValueError):
+        with contextlib.suppress(SyntaxError, ValueError), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of escapes that Python does not know
             compile(code, "prompt", "exec", dont_inherit=True)
             return code
     return ""
@@ -247,7 +248,7 @@ def mbpp_problems(rows, shots, test_split):
             prompt = "".join(task(other) + other["code"].replace("\r\n", "\n") + "\n[DONE]\n\n" for other in others) + task(row)
         else:
             prompt = f'"""\n{row.get("text") or row["prompt"]}\n{row["test_list"][0]}\n"""\n'
-        defined = {node.name for node in ast.parse(code).body if isinstance(node, ast.FunctionDef)}
+        defined = re.findall(r"^def (\w+)", code, re.MULTILINE)
         entry_point = next(word for word in re.findall(r"\w+", tests) if word in defined)
         setup = "\n".join([*row.get("test_imports", []), row.get("test_setup_code", "")])
         problems.append(Problem(f"MBPP/{row['task_id']}", prompt, code, "", setup, tests, entry_point, SHOT_STOPS if shots else MBPP_STOPS))
