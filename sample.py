@@ -72,7 +72,7 @@ def choose(logits, temperature, top_k, top_p, uniform):
 
 @torch.inference_mode()
 def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8, top_k=0, top_p=0.95, seed=1337, batch_size=16,
-             stop=None):
+             stop=None, todo=None):
     """Continue every prompt n times. prompts: lists of token ids, not empty and shorter than the context.
 
     Yields (i, j, token) as tokens are made, for sample j of prompt i, and (i, j, None) where that sample has ended: at
@@ -80,16 +80,19 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
     is true. Up to batch_size samples run at once, as rows of their own length; where one ends, the next takes its place. A
     prompt is read once for its n samples. Sample (i, j) has its own random numbers, a function of (seed, i, j), so in fp32
     the text does not depend on batch_size. Ids that the tokenizer does not have (the embedding is padded) are never chosen.
+    todo: the samples (i, j) to make, those of a prompt one after the other, where not all are wanted: a rank's share, or what
+    an interrupted run has left. Their text is the same as among all.
     """
     device, context, eot = model.cos.device, model.config.context, encoding.eot_token
-    for i, prompt in enumerate(prompts):
-        if not 0 < len(prompt) < context:
-            raise ValueError(f"prompt {i} has {len(prompt):,} tokens; 1 to {context - 1:,} leave room to generate one")
-    batch_size = min(batch_size, n * len(prompts))
-    room = min(context, max(map(len, prompts), default=0) + max_new_tokens)
+    waiting = collections.deque([(i, j) for i in range(len(prompts)) for j in range(n)] if todo is None else todo)
+    sizes = {i: len(prompts[i]) for i, _ in waiting}
+    for i, size in sizes.items():
+        if not 0 < size < context:
+            raise ValueError(f"prompt {i} has {size:,} tokens; 1 to {context - 1:,} leave room to generate one")
+    batch_size = min(batch_size, len(waiting))
+    room = min(context, max(sizes.values(), default=0) + max_new_tokens)
     cache = KVCache(model.config, batch_size, room, device, model.lm_head.weight.dtype)
     uniform = torch.zeros(batch_size, max_new_tokens, device=device)
-    waiting = collections.deque((i, j) for i in range(len(prompts)) for j in range(n))
     rows = []                    # the rows of the cache in use, from 0 on: (i, j, tokens made)
     logits = []                  # (1, V) or (B, V) tensors: of the next token of every row, in order
 
