@@ -10,8 +10,8 @@ left out), such files by name, and .jsonl or .jsonl.gz with the text in one fiel
     train.bin, val.bin   token ids as uint16, flat, <|endoftext|> after each document
     meta.json            tokenizer, counts, sha256 of both, what was skipped and why; written last: with it the data is whole
 The order of documents is random but a function of --seed and the sources alone, and memory stays flat at any size: it is an
-external bucket sort by a hash. A document goes to validation by the hash of its text, so adding sources later moves none
-from one side to the other, and two copies of one text are never on both sides.
+external bucket sort by a hash, and only a single document must fit in memory. A document goes to validation by the hash of
+its text, so adding sources later moves none from one side to the other, and two copies of a text are never on both sides.
 """
 import argparse
 import errno
@@ -27,6 +27,7 @@ import signal
 import struct
 import sys
 import threading
+import zlib
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 
@@ -49,33 +50,40 @@ def files_below(folder, exclude):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from files_below(entry.path, exclude)
-        elif entry.name.endswith(SUFFIXES) and entry.is_file():
+        elif entry.name.endswith(SUFFIXES) and os.path.isfile(entry.path):
             yield entry.path
+
+
+def size_of(path):
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0  # it is gone, or cannot be read: the worker that meets it counts it as skipped
 
 
 def tasks(sources, exclude, field):
     """Yield (bytes of input, task) for the workers: a task is (name, first, field, items) with some MB of items, which are
     paths of files (field None) or lines of a .jsonl. Item i of source number `name` is document (name, first + i)."""
     for number, source in enumerate(sources):
-        if source.endswith((".jsonl", ".jsonl.gz")):
+        if source.endswith((".jsonl", ".jsonl.gz")) and not os.path.isdir(source):
             with open(source, "rb") as raw:
                 lines = gzip.open(raw) if source.endswith(".gz") else raw
                 first, items, size, read = 0, [], 0, 0
                 try:
-                    for line in lines:
+                    for line in filter(bytes.strip, lines):
                         items.append(line)
                         size += len(line)
                         if size >= TASK_BYTES:
                             yield raw.tell() - read, (number, first, field, items)
                             first, items, size, read = first + len(items), [], 0, raw.tell()
-                except (EOFError, gzip.BadGzipFile, OSError) as error:
+                except (EOFError, OSError, zlib.error) as error:
                     raise SystemExit(f"{source} cannot be read to its end ({error}); fetch it again")
                 yield raw.tell() - read, (number, first, field, items)
         else:
             first, items, size = 0, [], 0
             for path in files_below(source, exclude) if os.path.isdir(source) else [source]:
                 items.append(path)
-                size += os.path.getsize(path)
+                size += size_of(path)
                 if size >= TASK_BYTES or len(items) == 1000:
                     yield size, (number, first, None, items)
                     first, items, size = first + len(items), [], 0
@@ -87,11 +95,11 @@ def input_bytes(sources, exclude):
     total = 0
     for source in sources:
         if os.path.isdir(source):
-            size = sum(os.path.getsize(path) for path in files_below(source, exclude))
+            size = sum(map(size_of, files_below(source, exclude)))
             if not size:
                 raise SystemExit(f"{source} holds no text in {', '.join(SUFFIXES)} files")
-        elif not os.path.exists(source):
-            raise SystemExit(f"{source} is not there")
+        elif not os.path.isfile(source):
+            raise SystemExit(f"{source} is not there, or no file")
         elif not source.endswith(SUFFIXES + (".jsonl", ".jsonl.gz")):
             raise SystemExit(f"{source}: sources are folders, {', '.join(SUFFIXES)} files, .jsonl and .jsonl.gz")
         else:
@@ -124,7 +132,7 @@ def read_text(item, field):
     else:
         try:
             record = json.loads(item)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("not JSON")
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             raise ValueError(f"no text in field {field!r}")
@@ -201,6 +209,7 @@ def tokenize(args):
     vocab_size = load_tokenizer(args.tokenizer).n_vocab  # in this process first: downloads the ranks once, or says why not
     assert vocab_size <= 1 << 16, "token ids must fit in uint16"
     total = input_bytes(args.sources, args.exclude)
+    new = not os.path.exists(args.out)
     os.makedirs(args.out, exist_ok=True)
     folder = os.open(args.out, os.O_RDONLY)  # held until this process ends
     try:
@@ -230,19 +239,20 @@ def tokenize(args):
                          "of sources")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not os.listdir(args.out):
+        if new and not os.listdir(args.out):
             os.rmdir(args.out)
     print(f"{args.out}: {meta['train']['tokens']:,} tokens of {meta['train']['documents']:,} documents to train on, "
           f"{meta['val']['tokens']:,} of {meta['val']['documents']:,} for validation")
     print(f"{meta['text_characters'] / (meta['train']['tokens'] + meta['val']['tokens']):.2f} characters per token; skipped: "
           + (", ".join(f"{count:,} {reason}" for reason, count in sorted(meta["skipped"].items())) or "nothing"))
-    print(f"next: python train.py configs/{'demo' if args.tokenizer == 'bytes' else 'proxy'}.py --data_dir={args.out}")
+    print(f"next: python train.py CONFIG --data_dir={args.out} --out_dir=out/NAME, or finetune.py; configs/ has examples")
 
 
 def sort_documents(args, temporary, total, tqdm):
     """Tokenize all documents into buckets by the leading bits of their keys, then append the buckets one after the other,
     each sorted, to train.bin and val.bin: the order is that of the keys, whatever the number of buckets or workers."""
-    bits = min(9, max(0, (total // BUCKET_BYTES).bit_length()))  # at most 512 files are open
+    text = total + sum(5 * size_of(source) for source in args.sources if source.endswith(".gz"))  # a guess: code packs about sixfold
+    bits = min(9, (text // BUCKET_BYTES).bit_length())  # at most 512 files are open
     buckets = [open(os.path.join(temporary, f"{b}.bucket"), "wb") for b in range(1 << bits)]
     skipped, characters = {}, 0
     work = in_parallel(tokenize_task, tasks(args.sources, args.exclude, args.field), args.workers,
@@ -311,3 +321,5 @@ if __name__ == "__main__":
         tokenize(args)
     except KeyboardInterrupt:
         raise SystemExit("interrupted: nothing was written; the same command starts over")
+    except OSError as error:  # no permission, a file in the place of a folder
+        raise SystemExit(f"{error.filename}: {error.strerror}")

@@ -146,7 +146,9 @@ def test_dropout_acts_on_attention_and_both_branches_in_training_only():
 
 @pytest.mark.parametrize("change, word", [({"model_type": "llama"}, "llama"), ({"num_key_value_heads": 1}, "num_key_value_heads"),
                                           ({"qk_layernorm": True}, "qk_layernorm"), ({"hidden_act": "relu"}, "hidden_act"),
-                                          ({"vocab_size": 77}, "do not fit"), (None, "not a Hugging Face folder")])
+                                          ({"vocab_size": 77}, "do not fit"), ({"num_hidden_layers": 2}, "2 layers"),
+                                          ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}}, "rope_type"),
+                                          ({"hidden_size": "256"}, "not a Hugging Face folder"), (None, "not a Hugging Face folder")])
 def test_a_folder_that_is_no_phi_ends_in_one_line(tmp_path, change, word):
     hf_phi().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
