@@ -917,7 +917,7 @@ def ask_in_batches(client, items, answers, total):
         with open(note) as f:
             under_way = json.load(f)
         print(f"{len(under_way)} batches of an earlier run are picked up")
-    todo = {key: (prompt, about) for key, prompt, about in items}
+    todo, begun = {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
     client.stopping.clear()
 
     def save():
@@ -925,6 +925,7 @@ def ask_in_batches(client, items, answers, total):
             f.write(json.dumps(under_way).encode())
 
     while todo or under_way:
+        answers.stopped = ""
         sent = {key for entry in under_way for key in entry["keys"]}
         # The price of a batch shows only afterwards: lines are sent while their dearest outcome, or the mean so far, fits the budget
         longest = client.params.get("max_completion_tokens") or client.params.get("max_tokens") or 4000
@@ -942,7 +943,10 @@ def ask_in_batches(client, items, answers, total):
                     chunk, size = [], 0
                 chunk.append((key, line))
                 size += len(line)
-        for chunk in chunks + ([chunk] if chunk else []):
+        chunks += [chunk] if chunk else []
+        if answers.stopped and len(answers.done) > begun and sum(map(len, chunks)) < len(todo) / 10:
+            chunks = []  # a rest of the budget is not worth another day's wait for a few lines
+        for chunk in chunks:
             file = client.call("POST", "/files", need="id", data={"purpose": "batch"},
                                files={"file": ("prompts.jsonl", b"".join(line for _, line in chunk), "application/jsonl")})["id"]
             under_way.append({"keys": [key for key, _ in chunk], "file": file, "tried": False, "batch": None})
@@ -953,7 +957,7 @@ def ask_in_batches(client, items, answers, total):
         if not under_way:
             break
         before, reason = len(answers.done), ""
-        pause, started = 1.0, time.time()
+        pause, started = 0.25, time.time()
         while under_way:
             for entry in list(under_way):
                 batch = client.call("GET", f"/batches/{entry['batch']}", need="id")
@@ -1527,7 +1531,7 @@ def textbook_items(args):
     topics, documents, names = read_topics()["topics"], seed_documents(args.seeds, args.seed), list(AUDIENCES)
     for i in itertools.count():
         rng = random.Random(f"{args.seed} {i}")  # prompt i is the same in every run
-        topic, audience = topics[i % len(topics)], names[(i + i // len(topics)) % len(names)]
+        topic, audience = topics[i % len(topics)], names[(i % len(topics) + i // len(topics)) % len(names)]
         snippet = ""
         while not snippet:
             lines, n = rng.choice(documents).splitlines(), rng.randint(1, 15)
@@ -1947,7 +1951,7 @@ def near_embeddings(args, tasks_, texts):
 
 # ---- command line ----------------------------------------------------------------------------------------------------
 
-def parse_args():
+def parse_args(argv):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
 
@@ -2026,7 +2030,7 @@ def parse_args():
     p.add_argument("--seed", type=int, default=1337, help="of the order of documents")
     add_workers(p)
 
-    args = parser.parse_args()
+    args = parser.parse_args(argv)
     if args.stage == "tokenize" and not 0 < args.val < 1:
         parser.error(f"--val is {args.val}; a share between 0 and 1 is expected")
     for name in ("workers", "count", "samples", "per_call", "concurrency", "max_tokens"):
@@ -2043,13 +2047,14 @@ def parse_args():
 STAGES = {"collect": collect, "annotate": annotate, "filter": filter_documents, "textbooks": textbooks, "exercises": exercises,
           "decontaminate": decontaminate, "tokenize": tokenize}
 
-if __name__ == "__main__":
-    args = parse_args()
+
+def main(argv):
+    args = parse_args(argv)
     try:
         STAGES[args.stage](args)
     except KeyboardInterrupt:
-        raise SystemExit("interrupted: nothing was written; the same command starts over" if args.stage != "filter" else
-                         "interrupted: the embeddings so far are kept; the same command goes on")
+        raise SystemExit("interrupted: " + ("the embeddings so far are kept; the same command goes on" if getattr(args, "encoder", None) else
+                                            "nothing was written; the same command starts over"))
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
@@ -2059,3 +2064,7 @@ if __name__ == "__main__":
             time.sleep(3)
             error.code = 1
         raise
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

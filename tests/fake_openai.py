@@ -23,10 +23,10 @@ KEY = "sk-test-0123456789abcdef"
 class FakeOpenAI:
     def __init__(self, answer=lambda prompt: f"About {prompt}", faults=(), fault_rate=0.0, seed=0, delay=0.0, finish=lambda prompt: "stop",
                  refuse=(), style="openai", models=("fake-1", "fake-mini"), usage=True, always=None, batch_polls=1, batch_expire=0.0,
-                 batch_lookup=True, cut_batch_create=0, slow=0.0):
+                 cut_batch_create=0, fault_tries=1 << 60, slow=0.0):
         self.__dict__.update(locals())
         self.random, self.lock = random.Random(seed), threading.Lock()
-        self.answered, self.log, self.headers = collections.Counter(), [], []
+        self.answered, self.failed, self.log, self.headers = collections.Counter(), collections.Counter(), [], []
         self.files, self.batches, self.numbers = {}, {}, itertools.count(1)
         self.at_work = self.most_at_work = 0
         fake = self
@@ -45,7 +45,7 @@ class FakeOpenAI:
             def handle_one(self):
                 data = self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 with fake.lock:
-                    fake.log.append((self.command, self.path))
+                    fake.log.append((time.monotonic(), self.command, self.path))
                     fake.headers.append(dict(self.headers))
                     fake.at_work += 1
                     fake.most_at_work = max(fake.most_at_work, fake.at_work)
@@ -100,6 +100,9 @@ class FakeOpenAI:
                     fault = self.random.choice(self.faults)
         if path == "/chat/completions":
             body = json.loads(data)
+            if fault and not self.always:
+                self.failed[data] += 1
+                fault = fault if self.failed[data] <= self.fault_tries else None
             if self.refused(handler, body):
                 return None
             return self.chat(handler, body, fault)
@@ -157,7 +160,10 @@ class FakeOpenAI:
             self.error(handler, 429, "Rate limit reached", "rate_limit_exceeded", headers=[("Retry-After", "0.05")])
         elif fault == "429 ms":
             self.error(handler, 429, "Slow down", "slow_down", headers=[("retry-after-ms", "40")])
+        elif fault == "429 date" and self.failed["date"] > 2:  # dates have whole seconds: not too many of them
+            self.fail(handler, "429 ms", whole)
         elif fault == "429 date":
+            self.failed["date"] += 1
             self.error(handler, 429, "Rate limit reached", "rate_limit_exceeded", headers=[("Retry-After", email.utils.formatdate(time.time() + 1, usegmt=True))])
         elif fault == "quota":
             self.error(handler, 429, f"You exceeded your current quota, key {KEY}", "insufficient_quota")
