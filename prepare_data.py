@@ -624,7 +624,7 @@ class Client:
         if not self.key.isascii() or not self.key.isprintable():
             raise SystemExit("OPENAI_API_KEY holds a character that no key has: copy it again")
         self.local, self.lock, self.stopping = threading.local(), threading.Lock(), threading.Event()
-        self.resume_at, self.answered, self.refused = 0.0, 0, set()
+        self.resume_at, self.answered, self.refusals, self.refused = 0.0, 0, 0, set()
 
     def session(self):
         """This thread's own connection."""
@@ -664,7 +664,7 @@ class Client:
                     data = data.replace(self.key.encode(), b"[key]")  # what a server echoes must not reach a file
                 if 200 <= status < 300:
                     value = data if need is None else json.loads(data)
-                    if need is None or (isinstance(value, dict) and value.get(need)):
+                    if need is None or (isinstance(value, dict) and need in value):
                         self.answered += 1
                         return value
                     status, error = 0, error_of(status, data)
@@ -702,7 +702,7 @@ class Client:
         if status in (429, 402):
             return f"no credit is left: {message}. All answers are kept; add credit and give the same command again"
         if status in (404, 405) and path.startswith(("/files", "/batches")):
-            return f"{self.where} has no Batch API ({message}): run without --batch"
+            return f"{self.where} has no Batch API, or has forgotten {path} ({message}): run without --batch, or remove the .batches.json beside the answers"
         if status in (404, 405):
             try:
                 names = [model["id"] for model in self.session().get(self.base + "/models", timeout=10).json()["data"]]
@@ -718,7 +718,9 @@ class Client:
         says = f"{error.get('message')} {error.get('all')}"
         if error.get("code") == "context_length_exceeded" or "context length" in says or "too large" in says:
             return False  # about this prompt, though it may name max_tokens
-        name = error.get("param") if error.get("param") in sent else next((name for name in sent if re.search(rf"\b{name}\b", says)), None)
+        name = error.get("param") if error.get("param") in sent else None
+        if not name and re.search("(?i)unsupported|unrecogni|unknown|unexpected|extra|not (supported|permitted|allowed)|does not support", says):
+            name = next((name for name in sent if re.search(rf"\b{name}\b", says)), None)
         if not name:
             return False
         with self.lock:
@@ -745,6 +747,9 @@ class Client:
                     break
                 except Refused as refusal:
                     if not self.drop(params, refusal.error):
+                        self.refusals += 1
+                        if self.refusals >= 20 and not self.answered:
+                            raise SystemExit(f"{self.where} refuses every request: {refusal}")
                         return {"rejected": str(refusal), "tokens": tokens, "usd": self.usd(tokens)}
             text, why = answer_of(reply)
             tokens = [a + b for a, b in zip(tokens, tokens_of(reply, prompt, text))]
@@ -843,6 +848,8 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
         (ask_in_batches if batch else ask_in_threads)(client, fresh(), answers, total)
     except KeyboardInterrupt:
         raise SystemExit(f"interrupted: {len(answers.done):,} answers ({answers.so_far()}) are kept in {answers.path}; the same command goes on")
+    except (GaveUp, Refused) as error:  # in batch mode
+        raise SystemExit(f"{client.where} fails: {error}; the same command goes on")
     except SystemExit as error:
         raise SystemExit(f"{error} ({len(answers.done):,} answers, {answers.so_far()}, are kept in {answers.path})" if answers.done else error.code)
     return answers
@@ -875,7 +882,7 @@ def ask_in_threads(client, items, answers, total):
         if fatal:
             raise fatal
 
-    with tqdm(total=total, unit="answer", smoothing=0.1) as bar:
+    with tqdm(total=total and max(total, len(answers.done)), initial=len(answers.done), unit="answer", smoothing=0.1) as bar:
         try:
             for key, prompt, about in items:
                 while len(pending) >= client.concurrency:
@@ -987,8 +994,8 @@ def create_batch(client, entry, save):
             for look in range(3):  # a request that was cut may still be at work
                 after, last = "", None
                 for _ in range(20):
-                    page = client.call("GET", f"/batches?limit=100{after}", need="object")
-                    mine = [batch["id"] for batch in page.get("data") or [] if batch.get("input_file_id") == entry["file"]]
+                    page = client.call("GET", f"/batches?limit=100{after}", need="data")
+                    mine = [batch["id"] for batch in page["data"] if batch.get("input_file_id") == entry["file"]]
                     if mine or not page.get("has_more"):
                         break
                     after = f"&after={page['data'][-1]['id']}"
@@ -1040,12 +1047,10 @@ def take_batch(client, batch, todo, answers):
                 continue
             error = error_of(status, json.dumps(reply if reply else {"error": row.get("error")}))
             kind = kind_of(status, error) if status else "later"
-            if kind == "stop":
-                raise SystemExit(client.explain(status, error, "/chat/completions"))
             if kind == "refuse" and not client.drop({**dict.fromkeys(client.refused), **client.params}, error):
                 records.append({"key": key, "about": about, "rejected": error["message"], "tokens": [0, 0], "usd": 0})
             else:
-                reason = error["message"] if kind == "later" else "sent with a parameter that the server refuses"
+                reason = "sent with a parameter that the server refuses" if kind == "refuse" else error["message"]
         answers.add(*records)
     return reason
 
@@ -1055,15 +1060,17 @@ def take_batch(client, batch, todo, answers):
 def make(args, items, keep, about_prompts, per_answer=1):
     """Ask for items one after the other, in order, until `count` documents are kept, and write them to --out. keep(records,
     dropped) yields the documents (dicts) of some answers and counts in `dropped` what it leaves out. Returns the summary's parts."""
-    price = args.price or PRICES.get(args.model) or ((0, 0) if os.environ.get("OPENAI_BASE_URL") else None)
-    if price is None or (args.budget < math.inf and not any(price)):
-        raise SystemExit(f"the price of {args.model} is not known: give it in dollars per million tokens, --price IN OUT")
+    price = args.price or PRICES.get(args.model)
     if args.dry_run:
         return dry_run(args, items, price, per_answer)
+    if not price and "api.openai.com" in (os.environ.get("OPENAI_BASE_URL") or OPENAI):
+        raise SystemExit(f"the price of {args.model} is not known: give it in dollars per million tokens, --price IN OUT")
+    if not price:
+        print(f"{args.model} is taken to be free" + (", so that no --budget is ever reached" if args.budget < math.inf else "") + ": it is not OpenAI's. --price IN OUT sets a price")
     path = beside(args.out, ".answers.jsonl")
     if os.path.exists(args.out) and not os.path.exists(path):
         raise SystemExit(f"{args.out} is there and its answers, {path}, are not: another program made it; choose another --out")
-    client = Client(args.model, args.temperature, args.max_tokens, args.reasoning_effort, price, args.budget, args.concurrency, args.timeout)
+    client = Client(args.model, args.temperature, args.max_tokens, args.reasoning_effort, price or (0, 0), args.budget, args.concurrency, args.timeout)
     settings = {"stage": args.stage, "prompts": f"{hash_text(repr(about_prompts)):016x}", "seed": args.seed}
     first = math.ceil(args.count / per_answer)
     answers, asked, kept, dropped, more = path, 0, 0, Counter(), True
@@ -1073,7 +1080,7 @@ def make(args, items, keep, about_prompts, per_answer=1):
             # as many as are missing at the rate so far; a million prompts need not be in memory at once in batch mode
             missing = (args.count - kept) / (kept / asked if kept else per_answer)
             n = min(math.ceil(missing * (1.02 if asked else 1)), 3 * first + 20 - asked, 200_000 if args.batch else 1 << 60)
-            answers = ask_all(client, itertools.islice(items, n), answers, settings, args.batch, n)
+            answers = ask_all(client, itertools.islice(items, n), answers, settings, args.batch, asked + n)
             before, asked = kept, asked + len(answers.asked)
             for document in keep(answers.read(), dropped):
                 if kept < args.count:
@@ -1100,9 +1107,13 @@ def dry_run(args, items, price, per_answer):
     calls = math.ceil(args.count / per_answer)
     tokens_in = calls * sum(map(len, prompts)) / max(1, len(prompts)) / 4
     tokens_out = calls * per_answer * EXPECTED[args.stage]
-    usd = (tokens_in * price[0] + tokens_out * price[1]) / 1e6
     print(f"---- {calls:,} calls, about {tokens_in / 1e6:,.2f}M tokens in (4 characters each) and {tokens_out / 1e6:,.2f}M out ({EXPECTED[args.stage]} expected "
-          f"for each of {args.count:,}): ${usd:,.2f} at ${price[0]:g} and ${price[1]:g} per million, ${usd / 2:,.2f} with --batch. No call was made")
+          f"for each of {args.count:,})")
+    if price:
+        usd = (tokens_in * price[0] + tokens_out * price[1]) / 1e6
+        print(f"${usd:,.2f} at ${price[0]:g} and ${price[1]:g} per million tokens in and out, ${usd / 2:,.2f} with --batch. No call was made")
+    else:
+        print(f"the price of {args.model} is not known here: --price IN OUT computes the sum. No call was made")
 
 
 # ---- collect ---------------------------------------------------------------------------------------------------------

@@ -237,7 +237,14 @@ def test_a_corrupt_line_among_the_answers_is_named_and_asked_again(tmp_path, cli
 
 def test_ctrl_c_keeps_what_was_under_way(tmp_path):
     with FakeOpenAI(answer=lambda prompt: f"On {hash(prompt)}", delay=0.3) as server:
-        process = start(server, "textbooks", "--count", 1000, "--model", "fake-1", "--concurrency", 8, "--out", tmp_path / "t.jsonl")
+        send = server.chat
+
+        def chat(handler, body, fault):  # some requests are to be tried again later: not when the run is ending
+            if hash(body["messages"][0]["content"]) % 8 == 0:
+                return server.error(handler, 503, "Loading", headers=[("Retry-After", "30")])
+            return send(handler, body, fault)
+        server.chat = chat
+        process = start(server, "textbooks", "--count", 1000, "--model", "fake-1", "--concurrency", 16, "--out", tmp_path / "t.jsonl")
         while sum(server.answered.values()) < 20:
             time.sleep(0.05)
         process.send_signal(signal.SIGINT)
@@ -301,6 +308,24 @@ def test_a_batch_is_not_started_twice_when_the_answer_to_its_start_is_lost(tmp_p
     with FakeOpenAI(cut_batch_create=1) as server:
         answers = ask_all(client(server), words(20), str(tmp_path / "a.answers.jsonl"), batch=True)
         assert len(answers.done) == 20 and len(server.batches) == 1
+
+
+def test_the_id_of_a_batch_is_on_disk_before_the_first_poll_and_reading_it_again_adds_nothing(tmp_path, client):
+    with FakeOpenAI() as server:
+        shown, noted = server.shown, []
+
+        def look(batch, poll=False):
+            if poll:
+                noted.append(batch["id"] in (tmp_path / "a.batches.json").read_text())
+            return shown(batch, poll)
+        server.shown = look
+        asking = client(server)
+        answers = ask_all(asking, words(10), str(tmp_path / "a.answers.jsonl"), batch=True)
+        assert noted and all(noted)
+        before = (tmp_path / "a.answers.jsonl").read_text()
+        todo = {prepare_data.key_of(prompt): (prompt, about) for prompt, about in words(10)}
+        prepare_data.take_batch(asking, server.shown(next(iter(server.batches.values()))), todo, answers)
+        assert (tmp_path / "a.answers.jsonl").read_text() == before
 
 
 def test_a_batch_larger_than_the_budget_is_cut_to_it(tmp_path, client):
