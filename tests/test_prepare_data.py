@@ -348,7 +348,8 @@ POSTS = """<?xml version="1.0" encoding="utf-8"?>
   <row Id="8" PostTypeId="2" ParentId="6" Score="2" Body="good" />
   <row Id="9" PostTypeId="2" ParentId="6" Score="1" Body="fair" />
   <row Id="10" PostTypeId="1" Score="1" Title="Iron" Body="q9" Tags="&lt;ironpython&gt;" />
-  <row Id="11" PostTypeId="1" Score="1" Title="Unanswered" Body="q11" Tags="&lt;python&gt;" />
+  <row Id="12" PostTypeId="2" ParentId="1" Score="99" Body="later and liked" />
+  <row Id="13" PostTypeId="1" Score="1" Title="Unanswered" Body="q11" Tags="&lt;python&gt;" />
 </posts>
 """
 
@@ -379,9 +380,11 @@ def test_collect_reads_folders_lines_and_posts_and_says_what_it_dropped(tmp_path
     assert "duplicate rate 33.3%" in done.stdout and "next: python prepare_data.py annotate" in done.stdout
 
 
-def test_collect_writes_the_same_file_on_any_number_of_workers(tmp_path):
+def test_collect_writes_the_same_file_on_any_number_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_data, "TASK_BYTES", 3000)  # many tasks, of which some take longer than others
+    monkeypatch.chdir(ROOT)
     for workers in (1, 2):
-        assert stage(None, "collect", ROOT, "--exclude", ".venv", "data", "out", "--workers", workers, "--out", tmp_path / f"{workers}.jsonl").returncode == 0
+        prepare_data.main(["collect", "tests", ".", "--exclude", ".*", "data", "out", "results", "--workers", str(workers), "--out", str(tmp_path / f"{workers}.jsonl")])
     assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
 
 
@@ -486,12 +489,13 @@ def test_ranks_share_the_embedding_and_keep_the_same_documents(labelled, tmp_pat
     folder, _ = labelled
     write_rows(tmp_path / "docs.jsonl", snippets(500)[0])
     os.symlink(folder / "tiny.pt", tmp_path / "tiny.pt")
-    code = ("import sys, os; import prepare_data as p; p.BLOCK = 100; os.chdir(sys.argv.pop(1)); "
-            "print('rank', os.environ['RANK'], len(p.embed(p.read_documents('docs.jsonl'), 'docs.jsonl', 'tiny.pt', 1024, 'cpu') or []))")
+    code = ("import sys, os; import prepare_data as p; p.BLOCK = 100; os.chdir(sys.argv.pop(1)); made, whole = [], p.whole_file; "
+            "p.whole_file = lambda path: made.append(path) or whole(path); "
+            "print('rank', os.environ['RANK'], len(p.embed(p.read_documents('docs.jsonl'), 'docs.jsonl', 'tiny.pt', 1024, 'cpu') or []), len(made))")
     (tmp_path / "two.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", ROOT)
     done = torchrun(2, tmp_path / "two.py", tmp_path)
-    assert done.returncode == 0 and sorted(line for line in done.stdout.splitlines() if line.startswith("rank")) == ["rank 0 5", "rank 1 0"], done.stderr
+    assert done.returncode == 0 and sorted(line for line in done.stdout.splitlines() if line.startswith("rank")) == ["rank 0 5 3", "rank 1 0 2"], done.stderr
     monkeypatch.chdir(tmp_path)
     cache = next(tmp_path.glob("docs.embeddings-*"))
     shared = np.concatenate([np.load(block)["vectors"] for block in sorted(cache.iterdir())])
