@@ -28,7 +28,8 @@ class FinetuneConfig(RunConfig):
 def main(argv):
     config, plan = load_config(FinetuneConfig, argv)
     if not config.init_from:
-        raise SystemExit("init_from is not set: name the checkpoint or Hugging Face folder to start from with --init_from=out/phi1/best.pt")
+        raise SystemExit("init_from is not set: name the checkpoint or Hugging Face folder to start from, "
+                         "as in --init_from=out/phi1/best.pt")
 
     def start():
         """The pretrained weights in fp32, with this run's dropout."""

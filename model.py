@@ -206,7 +206,8 @@ class Phi(nn.Module):
         save_file = safetensors_torch().save_file
         os.makedirs(folder, exist_ok=True)
         c, dtype = self.config, str(self.lm_head.weight.dtype).removeprefix("torch.")
-        tokens = dict(bos_token_id=50256, eos_token_id=50256) if c.vocab_size > 50256 else dict(bos_token_id=256, eos_token_id=256)
+        eot = 50256 if c.vocab_size > 50256 else 256  # <|endoftext|> of the codegen or the bytes tokenizer
+        tokens = dict(bos_token_id=eot, eos_token_id=eot)
         hf = dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
                   intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
                   num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
@@ -302,7 +303,8 @@ def read_hf_config(folder):
                 if hf.get(name) not in fixed:
                     raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fixed[-1]!r} only")
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["max_position_embeddings"], n_layer=hf["num_hidden_layers"],
-                             n_head=heads, n_embd=width, n_inner=hf["intermediate_size"], rotary_dim=int(fraction * (width // heads)),
+                             n_head=heads, n_embd=width, n_inner=hf["intermediate_size"],
+                             rotary_dim=int(fraction * (width // heads)),
                              rope_theta=hf.get("rope_theta", rope.get("rope_theta", 10000.0))), False
         if kind == "codegen":
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["n_positions"], n_layer=hf["n_layer"], n_head=hf["n_head"],

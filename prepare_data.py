@@ -204,8 +204,8 @@ def hash64(data):
 # ---- tokenize: the run -----------------------------------------------------------------------------------------------
 
 def in_parallel(function, items, workers, initializer, initargs):
-    """Yield (size, function(item)) for (size, item) in items, as they are done. Only a few items per worker are in flight, so memory
-    does not grow with their number."""
+    """Yield (size, function(item)) for (size, item) in items, as they are done. Only a few items per worker are in flight, so
+    memory does not grow with their number."""
     with ProcessPoolExecutor(workers, initializer=initializer, initargs=initargs) as pool:
         pending = {}
         try:
@@ -243,11 +243,11 @@ def tokenize(args):
     os.mkdir(temporary)
     try:
         meta = sort_documents(args, temporary, total, tqdm)
-        meta = {"tokenizer": args.tokenizer, "vocab_size": vocab_size, "dtype": "uint16", "seed": args.seed, "val_share": args.val,
-                "sources": args.sources, **meta}
+        meta = {"tokenizer": args.tokenizer, "vocab_size": vocab_size, "dtype": "uint16", "seed": args.seed,
+                "val_share": args.val, "sources": args.sources, **meta}
         if not meta["train"]["documents"] or not meta["val"]["documents"]:
-            raise SystemExit(f"{meta['train']['documents']} documents for training and {meta['val']['documents']} for validation: both need one; "
-                             f"set the share for validation with --val (now {args.val}) or add documents")
+            raise SystemExit(f"{meta['train']['documents']} documents for training and {meta['val']['documents']} for validation: "
+                             f"both need one; set the share for validation with --val (now {args.val}) or add documents")
         with open(os.path.join(temporary, "meta.json"), "w") as f:
             json.dump(meta, f, indent=2)
             f.flush()
@@ -257,14 +257,15 @@ def tokenize(args):
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
-        raise SystemExit(f"the disk of {args.out} is full: about {5 * total / 1e9:.1f} GB are needed for {total / 1e9:.1f} GB of sources")
+        raise SystemExit(f"the disk of {args.out} is full: about {5 * total / 1e6:,.0f} MB are needed for {total / 1e6:,.0f} MB "
+                         "of sources")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if not os.listdir(args.out):
             os.rmdir(args.out)
     print(f"{args.out}: {meta['train']['tokens']:,} tokens of {meta['train']['documents']:,} documents to train on, "
           f"{meta['val']['tokens']:,} of {meta['val']['documents']:,} for validation")
-    print(f"{meta['text_characters'] / max(1, meta['train']['tokens'] + meta['val']['tokens']):.2f} characters per token; skipped: "
+    print(f"{meta['text_characters'] / (meta['train']['tokens'] + meta['val']['tokens']):.2f} characters per token; skipped: "
           + (", ".join(f"{count:,} {reason}" for reason, count in sorted(meta["skipped"].items())) or "nothing"))
     print(f"next: python train.py configs/{'demo' if args.tokenizer == 'bytes' else 'proxy'}.py --data_dir={args.out}")
 
@@ -2038,7 +2039,8 @@ def parse_args(argv):
     p.add_argument("sources", nargs="+", help="folders, files, .jsonl, .jsonl.gz")
     p.add_argument("--tokenizer", default="codegen", choices=("codegen", "bytes"), help="phi-1's, or plain bytes")
     p.add_argument("--field", default="text", help="field of a .jsonl line that holds the text")
-    p.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="names (or patterns) of files and folders to leave out")
+    p.add_argument("--exclude", nargs="+", default=[], metavar="NAME",
+                   help="names (or patterns) of files and folders to leave out")
     p.add_argument("--val", type=float, default=0.01, help="share of the documents for validation")
     p.add_argument("--seed", type=int, default=1337, help="of the order of documents")
     add_workers(p)

@@ -18,16 +18,17 @@ def parse_args():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("model", help="a checkpoint (ckpt.pt, best.pt, step_N.pt) or a Hugging Face folder")
     parser.add_argument("--prompt", help="the text to continue")
-    parser.add_argument("--file", help="a file with the text to continue; without --prompt and --file it is read from standard input")
+    parser.add_argument("--file", help="a file with the text to continue; without --prompt and --file, standard input is read")
     parser.add_argument("-n", "--num_samples", type=int, default=1, help="how many continuations (1)")
     parser.add_argument("--max_new_tokens", type=int, default=256, help="the longest continuation (256)")
     parser.add_argument("--temperature", type=float, default=0.8, help="0 always takes the most probable token (0.8)")
     parser.add_argument("--top_k", type=int, default=0, help="sample among the k most probable tokens only; 0: among all (0)")
-    parser.add_argument("--top_p", type=float, default=0.95, help="sample among the fewest tokens with this share of probability (0.95)")
+    parser.add_argument("--top_p", type=float, default=0.95, help="sample among the fewest tokens that have this share (0.95)")
     parser.add_argument("--seed", type=int, default=1337, help="same seed, same text, whatever the batch (1337)")
     parser.add_argument("--batch_size", type=int, default=16, help="samples generated at once (16)")
     parser.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
-    parser.add_argument("--dtype", default="auto", choices=("auto", "bf16", "fp16", "fp32"), help="of the weights; auto: bf16 on a GPU, else fp32")
+    parser.add_argument("--dtype", default="auto", choices=("auto", "bf16", "fp16", "fp32"),
+                        help="of the weights; auto: bf16 on a GPU, else fp32")
     args = parser.parse_args()
     for name, low, high in (("num_samples", 1, None), ("max_new_tokens", 1, None), ("temperature", 0, None), ("top_k", 0, None),
                             ("top_p", 0, 1), ("batch_size", 1, None)):
@@ -70,7 +71,8 @@ def choose(logits, temperature, top_k, top_p, uniform):
 
 
 @torch.inference_mode()
-def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8, top_k=0, top_p=0.95, seed=1337, batch_size=16, stop=None):
+def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8, top_k=0, top_p=0.95, seed=1337, batch_size=16,
+             stop=None, todo=None):
     """Continue every prompt n times. prompts: lists of token ids, not empty and shorter than the context.
 
     Yields (i, j, token) as tokens are made, for sample j of prompt i, and (i, j, None) where that sample has ended: at
@@ -78,16 +80,19 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
     is true. Up to batch_size samples run at once, as rows of their own length; where one ends, the next takes its place. A
     prompt is read once for its n samples. Sample (i, j) has its own random numbers, a function of (seed, i, j), so in fp32
     the text does not depend on batch_size. Ids that the tokenizer does not have (the embedding is padded) are never chosen.
+    todo: the samples (i, j) to make, those of a prompt one after the other, where not all are wanted: a rank's share, or what
+    an interrupted run has left. Their text is the same as among all.
     """
     device, context, eot = model.cos.device, model.config.context, encoding.eot_token
-    for i, prompt in enumerate(prompts):
-        if not 0 < len(prompt) < context:
-            raise ValueError(f"prompt {i} has {len(prompt):,} tokens; it takes at least 1 and at most {context - 1:,}, which leaves one to generate")
-    batch_size = min(batch_size, n * len(prompts))
-    room = min(context, max(map(len, prompts), default=0) + max_new_tokens)
+    waiting = collections.deque([(i, j) for i in range(len(prompts)) for j in range(n)] if todo is None else todo)
+    sizes = {i: len(prompts[i]) for i, _ in waiting}
+    for i, size in sizes.items():
+        if not 0 < size < context:
+            raise ValueError(f"prompt {i} has {size:,} tokens; 1 to {context - 1:,} leave room to generate one")
+    batch_size = min(batch_size, len(waiting))
+    room = min(context, max(sizes.values(), default=0) + max_new_tokens)
     cache = KVCache(model.config, batch_size, room, device, model.lm_head.weight.dtype)
     uniform = torch.zeros(batch_size, max_new_tokens, device=device)
-    waiting = collections.deque((i, j) for i in range(len(prompts)) for j in range(n))
     rows = []                    # the rows of the cache in use, from 0 on: (i, j, tokens made)
     logits = []                  # (1, V) or (B, V) tensors: of the next token of every row, in order
 
@@ -130,7 +135,8 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
             rows.pop()
         logits = []
         if rows:                                   # every other row goes on by one token
-            logits = [next_logits(0, [[made[-1]] for _, _, made in rows], [len(prompts[i]) + len(made) - 1 for i, _, made in rows])]
+            logits = [next_logits(0, [[made[-1]] for _, _, made in rows],
+                                  [len(prompts[i]) + len(made) - 1 for i, _, made in rows])]
 
 
 def main(args):
@@ -175,7 +181,8 @@ def main(args):
             current += 1
             if current < args.num_samples:
                 text = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be split between tokens
-                print(f"--- sample {current + 1} of {args.num_samples}" if args.num_samples > 1 else "", end="\n" if args.num_samples > 1 else "")
+                if args.num_samples > 1:
+                    print(f"--- sample {current + 1} of {args.num_samples}")
                 sys.stdout.write(prompt)
 
 

@@ -167,14 +167,16 @@ def read_meta(data_dir):
         expected = {split: 2 * meta[split]["tokens"] for split in ("train", "val")}
         meta["tokenizer"], meta["vocab_size"], meta["train"]["sha256"]
     except OSError:
-        raise SystemExit(f"{path} is not there; make it: python prepare_data.py tokenize CODE_FOLDER --out {data_dir or 'data/NAME'}")
+        raise SystemExit(f"{path} is not there; make it: python prepare_data.py tokenize CODE_FOLDER "
+                         f"--out {data_dir or 'data/NAME'}")
     except (ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"{path} was not written by prepare_data.py tokenize ({type(error).__name__}: {error})")
     for split, size in expected.items():
         file = os.path.join(data_dir, split + ".bin")
         found = os.path.getsize(file) if os.path.exists(file) else 0
         if found != size:
-            raise SystemExit(f"{file} has {found:,} bytes and meta.json says {size:,}: cut short or from another run; make {data_dir} anew")
+            raise SystemExit(f"{file} has {found:,} bytes and meta.json says {size:,}: cut short or from another run; "
+                             f"make {data_dir} anew")
     return meta
 
 
@@ -257,20 +259,21 @@ def set_up_machine(config):
     """Join the other ranks under torchrun, choose device and dtype, and say why."""
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise SystemExit("these settings ask for a GPU (device = 'cuda') and torch sees none. --plan prints what the run would take; "
-                         "--device=cpu runs it here all the same; configs/demo.py is made for a CPU")
+        raise SystemExit("these settings ask for a GPU (device = 'cuda') and torch sees none. --plan prints what the run "
+                         "would take; --device=cpu runs it here all the same; configs/demo.py is made for a CPU")
     kind = pick_device(config.device).type
     device = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)) if kind == "cuda" else None)
     if kind == "cuda":
         if device.index >= torch.cuda.device_count():
-            raise SystemExit(f"rank {rank} wants GPU {device.index} and there are {torch.cuda.device_count()}: lower --nproc_per_node")
+            raise SystemExit(f"rank {rank} wants GPU {device.index} and there are {torch.cuda.device_count()}: "
+                             "lower --nproc_per_node")
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
     if world > 1:
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo")
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo", device_id=device if kind == "cuda" else None)
 
     name = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if config.dtype != "auto":
@@ -287,7 +290,8 @@ def set_up_machine(config):
     if compiles and kind == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         compiles, note = False, "not compiled: no C++ compiler found"
     where = torch.cuda.get_device_name(device) if kind == "cuda" else f"{kind}, {torch.get_num_threads()} threads"
-    return Machine(rank, world, device, name[dtype], compiles, f"{world} x {where}; {dtype} ({why}); {note}; torch {torch.__version__}")
+    note = f"{world} x {where}; {dtype} ({why}); {note}; torch {torch.__version__}"
+    return Machine(rank, world, device, name[dtype], compiles, note)
 
 
 # Dense bf16/fp16 peaks in FLOP/s from the vendor's data sheets, first match wins. A GPU that is not listed gets no MFU.
@@ -353,8 +357,9 @@ def save(path, content):
         if os.path.exists(temporary):
             os.remove(temporary)
         free = shutil.disk_usage(os.path.dirname(path)).free
-        raise SystemExit(f"{path} could not be written, {free / 1e9:.2f} GB are free ({' '.join(str(error).split())[:100]}). What was "
-                         "saved before is intact: make room and give the same command again")
+        reason = error.strerror if isinstance(error, OSError) else "the disk is full, most likely"
+        raise SystemExit(f"{path} could not be written ({reason}; {free / 1e9:.3f} GB are free). What was saved before is "
+                         "intact: make room and give the same command again")
 
 
 def check_same_run(config, checkpoint, meta, path):
@@ -398,9 +403,11 @@ def print_plan(config, c, script, argv):
     T = c.context
     step_tokens, flops = config.batch_size * T, flops_per_token(c, T)
     tokens = config.max_steps * step_tokens
-    print(f"model    {parameters:,} parameters: {c.n_layer} layers, width {c.n_embd:,}, {c.n_head} heads of {c.n_embd // c.n_head}, context {T:,}\n"
+    print(f"model    {parameters:,} parameters: {c.n_layer} layers, width {c.n_embd:,}, {c.n_head} heads of {c.n_embd // c.n_head}, "
+          f"context {T:,}\n"
           f"step     {config.batch_size:,} sequences x {T:,} = {step_tokens:,} tokens\n"
-          f"run      {config.max_steps:,} steps = {short(tokens)} tokens; {flops / 1e9:.3f} GFLOP per token, {tokens * flops:.2e} FLOP in all")
+          f"run      {config.max_steps:,} steps = {short(tokens)} tokens; {flops / 1e9:.3f} GFLOP per token, "
+          f"{tokens * flops:.2e} FLOP in all")
     for kept in config.keep_steps:
         print(f"         step_{kept}.pt is reached after {short(kept * step_tokens)} tokens")
     if os.path.exists(os.path.join(config.data_dir, "meta.json")):
@@ -408,19 +415,44 @@ def print_plan(config, c, script, argv):
         print(f"data     {config.data_dir}: {train_tokens:,} tokens, {tokens / train_tokens:.1f} passes over them")
     else:
         print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {tokens / 7e9:.2g} passes")
-    # Per GPU: fp32 weight, gradient and AdamW's two moments, and the 16-bit copy of the weight that autocast makes ...
+    # Per GPU: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes ...
     fixed = 18 * parameters
-    # ... and per token what compiled code keeps for the backward pass: in 16 bits y, q, k, v, attention's and fc1's output of each
-    # block, in fp32 the residual stream, and the logits in both with their gradient
+    # ... and per token what compiled code keeps for the backward pass: of each block, in 16 bits, y, q, k, v and the outputs
+    # of attention and fc1, and the residual stream in fp32; at the end the logits in both with their gradient.
     sequence = T * (c.n_layer * (2 * (5 * c.n_embd + c.n_inner) + 4 * c.n_embd) + 10 * c.vocab_size)
-    print(f"memory   {short(fixed + config.micro_batch_size * sequence, 'G')}B per GPU, an estimate: {short(fixed, 'G')}B for weights, gradients and AdamW "
-          f"+ {config.micro_batch_size} sequences x {short(sequence, 'G')}B\n"
-          f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and for each step_N.pt")
+    print(f"memory   {short(fixed + config.micro_batch_size * sequence, 'G')}B per GPU, an estimate: {short(fixed, 'G')}B for weights, "
+          f"gradients and AdamW + {config.micro_batch_size} sequences x {short(sequence, 'G')}B\n"
+          f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and each step_N.pt")
     for gpu in ("A100", "H100") if config.device == "cuda" else ():
         hours = tokens * flops / (0.5 * PEAK_FLOPS[gpu]) / 3600
         print(f"time     {hours:,.1f} hours on one {gpu}, {hours / 8:,.1f} on eight, if they reach 50% of their bf16 peak")
     launch = "torchrun --nproc_per_node=8" if config.device == "cuda" else "python"
     print(f"start    {launch} {script} {' '.join(arg for arg in argv if arg != '--plan')}")
+
+
+def print_start(config, model, meta, data, val, accumulation, machine, step):
+    """What is about to run, for the user to check in the first second."""
+    T = model.config.context
+    step_tokens = config.batch_size * T
+    print(f"model    {model.num_params():,} parameters, {flops_per_token(model.config, T) / 1e9:.3f} GFLOP per token\n"
+          f"data     {config.data_dir}: {data.tokens:,} tokens ({meta['tokenizer']}), {config.max_steps * step_tokens / data.tokens:.1f} "
+          f"passes over them; validation on {min(config.eval_sequences, val.count) * T:,} of {val.tokens:,}\n"
+          f"step     {step_tokens:,} tokens = {machine.world} ranks x {accumulation} micro-batches x {config.micro_batch_size} "
+          f"sequences x {T}\n"
+          f"machine  {machine.note}\n"
+          f"run      {config.out_dir}: {f'continues after step {step:,}' if step else 'starts'}; Ctrl-C stops and saves it, the same "
+          "command continues")
+    if machine.compile:
+        print("         the first step compiles the model, which takes up to a minute or two")
+    print("legend   mean loss of the step, nats per token | learning rate | norm of the gradient | speed | share of peak | seen | "
+          "time left", flush=True)
+
+
+def progress_line(config, step, loss, lr, norm, step_tokens, speed, mfu):
+    hours = (config.max_steps - step) * step_tokens / speed / 3600
+    left = f"{hours:5.1f}h" if hours > 1 else f"{60 * hours:5.1f}m"
+    return (f"step {step:>7,}/{config.max_steps:,} | loss {loss:7.4f} | lr {lr:.2e} | grad {norm:5.2f} | {short(speed):>5} tok/s | "
+            f"mfu {mfu:>3} | {short(step * step_tokens):>5} tokens | {left} left")
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
@@ -452,10 +484,12 @@ def open_run(config, machine, meta):
         raise SystemExit(f"{path} is there for some ranks only: out_dir must be on a file system that all nodes share")
     if checkpoint:
         if "optimizer" not in checkpoint:
-            raise SystemExit(f"{path} holds weights only (a copy of best.pt or step_N.pt?) and cannot be continued: use finetune.py --init_from")
+            raise SystemExit(f"{path} holds weights only (a copy of best.pt or step_N.pt?) and cannot be continued: "
+                             "finetune.py --init_from starts a new run from it")
         check_same_run(config, checkpoint, meta, path)
     elif any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
-        raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose another --out_dir")
+        raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose "
+                         "another --out_dir")
     return checkpoint
 
 
@@ -480,8 +514,8 @@ def train(config, new_model):
     if tokenizer not in (None, meta["tokenizer"]):
         raise SystemExit(f"{config.data_dir} was tokenized with {meta['tokenizer']!r} and the model reads {tokenizer!r}")
     if meta["vocab_size"] > shape.vocab_size:
-        raise SystemExit(f"{config.data_dir} has token ids up to {meta['vocab_size'] - 1:,} (tokenizer {meta['tokenizer']!r}) and the model's "
-                         f"vocab_size is {shape.vocab_size:,}")
+        raise SystemExit(f"{config.data_dir} has token ids up to {meta['vocab_size'] - 1:,} (tokenizer {meta['tokenizer']!r}) "
+                         f"and the model's vocab_size is {shape.vocab_size:,}")
     accumulation, rest = divmod(config.batch_size, machine.world * config.micro_batch_size)
     if rest or not accumulation:
         raise SystemExit(f"batch_size {config.batch_size} is not a multiple of {machine.world} ranks x micro_batch_size "
@@ -500,16 +534,8 @@ def train(config, new_model):
     if machine.compile:
         model = torch.compile(model, dynamic=False)
 
-    flops, peak = flops_per_token(shape, T), peak_flops(device)
     if chief:
-        print(f"model    {raw_model.num_params():,} parameters, {flops / 1e9:.3f} GFLOP per token\n"
-              f"data     {config.data_dir}: {data.tokens:,} tokens ({meta['tokenizer']}), {config.max_steps * step_tokens / data.tokens:.1f} passes over them; "
-              f"validation on {min(config.eval_sequences, val.count) * T:,} of {val.tokens:,}\n"
-              f"step     {step_tokens:,} tokens = {machine.world} ranks x {accumulation} micro-batches x {config.micro_batch_size} sequences x {T}\n"
-              f"machine  {machine.note}\n"
-              f"run      {config.out_dir}: {f'continues after step {step:,}' if checkpoint else 'starts'}; Ctrl-C stops and saves it, the same command continues"
-              + ("\n         the first step compiles the model, which takes up to a minute or two" if machine.compile else "")
-              + "\nlegend   mean loss of the step, nats per token | learning rate | norm of the gradient | speed | share of peak | seen | time left", flush=True)
+        print_start(config, raw_model, meta, data, val, accumulation, machine, step)
         if checkpoint:
             cut_log(at("log.jsonl"), step)
     wandb = start_wandb(config) if config.wandb and chief else None
@@ -524,8 +550,9 @@ def train(config, new_model):
 
     def save_weights(file, **more):
         if chief:
-            save(at(file), {"model": raw_model.state_dict(), "model_config": asdict(shape), "tokenizer": meta["tokenizer"], "step": step,
-                            "best": best, "config": asdict(config), "data": meta["train"]["sha256"], "torch": str(torch.__version__), **more})
+            save(at(file), {"model": raw_model.state_dict(), "model_config": asdict(shape), "tokenizer": meta["tokenizer"],
+                            "step": step, "best": best, "config": asdict(config), "data": meta["train"]["sha256"],
+                            "torch": str(torch.__version__), **more})
 
     def save_all():
         save_weights("ckpt.pt", optimizer=optimizer.state_dict(), scaler=scaler.state_dict())
@@ -535,8 +562,8 @@ def train(config, new_model):
         loss = evaluate(raw_model, val, config, machine)
         log(val_loss=loss)
         if chief:
-            print(f"step {step:>7,}/{config.max_steps:,} | validation loss {loss:.4f} | "
-                  + ("the best so far" if loss < best["val_loss"] else f"best {best['val_loss']:.4f} at step {best['step']:,}"), flush=True)
+            standing = "the best so far" if loss < best["val_loss"] else f"best {best['val_loss']:.4f} at step {best['step']:,}"
+            print(f"step {step:>7,}/{config.max_steps:,} | validation loss {loss:.4f} | {standing}", flush=True)
         if loss < best["val_loss"]:
             best = {"val_loss": loss, "step": step}
             save_weights("best.pt")
@@ -560,6 +587,7 @@ def train(config, new_model):
         save_all()  # so that a full disk or a wrong folder shows now and not after hours
         validate()
     tokens = micro_batch(step, 0)
+    flops, peak = flops_per_token(shape, T), peak_flops(device)
     clock, clock_step = time.time(), step
 
     while step < config.max_steps:
@@ -588,31 +616,32 @@ def train(config, new_model):
         stopping = machine.sum(caught) > 0  # all ranks stop if one was told to
         validating = finished or step % config.eval_interval == 0 or step in config.keep_steps
         saving = finished or stopping or step % config.save_interval == 0
-        if validating or saving or step == 1 or step % config.log_interval == 0:
+        logging = validating or step == 1 or step % config.log_interval == 0
+        if logging or saving:
             mean_loss, norm = machine.sum(step_loss) / machine.world, norm.item()  # waits for the GPU
             if not math.isfinite(mean_loss) or not (math.isfinite(norm) or scaler.is_enabled()):
-                raise SystemExit(f"step {step}: the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm}). The last good checkpoint is "
-                                 f"{at('ckpt.pt')}, saved before that; try a lower --learning_rate in another --out_dir")
-            speed = (step - clock_step) * step_tokens / (time.time() - clock)
-            log(loss=mean_loss, lr=lr, grad_norm=norm, tokens=step * step_tokens, tok_per_s=speed)
-            if chief:
+                raise SystemExit(f"step {step}: the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm}). The last good "
+                                 f"checkpoint is {at('ckpt.pt')}; try a lower --learning_rate in another --out_dir")
+            if logging:
+                speed = (step - clock_step) * step_tokens / (time.time() - clock)
                 mfu = f"{speed / machine.world * flops / peak:.0%}" if peak else "n/a"
-                hours = (config.max_steps - step) * step_tokens / speed / 3600
-                print(f"step {step:>7,}/{config.max_steps:,} | loss {mean_loss:7.4f} | lr {lr:.2e} | grad {norm:5.2f} | {short(speed):>5} tok/s | "
-                      f"mfu {mfu:>3} | {short(step * step_tokens):>5} tokens | {f'{hours:5.1f}h' if hours > 1 else f'{60 * hours:5.1f}m'} left", flush=True)
+                log(loss=mean_loss, lr=lr, grad_norm=norm, tokens=step * step_tokens, tok_per_s=speed)
+                if chief:
+                    print(progress_line(config, step, mean_loss, lr, norm, step_tokens, speed, mfu), flush=True)
             if validating:
                 validate()
             if step in config.keep_steps:
                 save_weights(f"step_{step}.pt")
             if saving:
                 save_all()
-            clock, clock_step = time.time(), step
+            clock, clock_step = time.time(), step  # the speed leaves out validation and saving
         if stopping and not finished:
             if chief:
                 print(f"stopped at step {step:,} and saved in {at('ckpt.pt')}: the same command continues")
             raise SystemExit(128 + (caught or signal.SIGTERM))
     if chief:
-        print(f"finished after {step:,} steps: {at('best.pt')} has the lowest validation loss, {best['val_loss']:.4f} at step {best['step']:,}")
+        print(f"finished after {step:,} steps: {at('best.pt')} has the lowest validation loss, {best['val_loss']:.4f} at step "
+              f"{best['step']:,}")
 
 
 def start_wandb(config):
@@ -620,11 +649,12 @@ def start_wandb(config):
         import wandb
     except ImportError:
         raise SystemExit("wandb = True needs the package wandb: pip install wandb")
-    return wandb.init(project="phi1", name=os.path.basename(os.path.normpath(config.out_dir)), config=asdict(config), dir=config.out_dir)
+    name = os.path.basename(os.path.normpath(config.out_dir))
+    return wandb.init(project="phi1", name=name, config=asdict(config), dir=config.out_dir)
 
 
 def run_script(main):
-    """main(sys.argv[1:]), so that a user's mistake is one line, said once: under torchrun rank 0 says it before another rank ends."""
+    """main(sys.argv[1:]), so that a user's mistake is one line, said once: the other ranks give rank 0 the time to say it."""
     try:
         main(sys.argv[1:])
         if dist.is_initialized():

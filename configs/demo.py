@@ -11,12 +11,12 @@ rotary_dim = 16           # half of each head's 32 channels, as in phi-1
 
 batch_size = 16           # x 256 = 4,096 tokens per step
 micro_batch_size = 16
-max_steps = 700           # 2.9M tokens
+max_steps = 600           # 2.5M tokens
 learning_rate = 3e-3
 warmup_steps = 50
 dropout = 0.0             # less than one pass over the data: nothing to regularise
 
-eval_interval = 350
+eval_interval = 300
 eval_sequences = 256
 save_interval = 100
 log_interval = 50

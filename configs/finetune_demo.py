@@ -5,15 +5,15 @@ out_dir = "out/demo_finetuned"
 
 batch_size = 16           # x 256 = 4,096 tokens per step
 micro_batch_size = 16
-max_steps = 120
+max_steps = 100          # 0.4M tokens, 1.4 passes
 learning_rate = 1e-3
 warmup_steps = 10
 weight_decay = 0.01
 dropout = 0.0
 
-eval_interval = 40
+eval_interval = 25
 eval_sequences = 256
-keep_steps = (40, 80, 120)
-save_interval = 40
-log_interval = 20
+keep_steps = (25, 50, 75, 100)
+save_interval = 25
+log_interval = 25
 compile = False

@@ -4,7 +4,8 @@
 # A second run continues or skips what is done; `rm -r data/demo* out/demo*` starts over.
 set -eu
 cd "$(dirname "$0")/.."
-run() { echo; echo "\$ $*"; "$@"; }
+export OMP_WAIT_POLICY=PASSIVE  # a thread that waits for another sleeps: on a busy machine spinning costs most of the speed
+run() { echo; printf '$'; printf ' %q' "$@"; echo; "$@"; }
 
 # The text is on every machine that has Python: the standard library's own source, without its tests. Its package asyncio is left
 # out of pretraining and is what the model is finetuned on.
@@ -17,11 +18,17 @@ STDLIB=$(python -c "import sysconfig; print(sysconfig.get_paths()['stdlib'])")
 run python train.py configs/demo.py
 run python finetune.py configs/finetune_demo.py     # the line "validation loss ... before, ... after" is about asyncio
 
-run python sample.py out/demo/best.pt --prompt "def read(self, " --max_new_tokens 200 --temperature 0.5
-run python sample.py out/demo_finetuned/best.pt --prompt "async def " --max_new_tokens 200 --temperature 0.5
+run python sample.py out/demo/best.pt --max_new_tokens 250 --temperature 0.7 --prompt 'class Reader:
+    """Read lines from a file."""
+
+    def __init__(self, '
+run python sample.py out/demo_finetuned/best.pt --max_new_tokens 250 --temperature 0.7 --prompt 'class Transport:
+    """Interface for a transport."""
+
+    async def '
 
 cat <<'END'
 
-That was the system in miniature: 0.86M parameters and 3 million bytes, against phi-1's 1.4B and 50 billion tokens. It has learned
+That was the system in miniature: 0.86M parameters and 2.5 million bytes, against phi-1's 1.4B and 50 billion tokens. It has learned
 what code looks like, not what it means. Next: python train.py configs/phi1.py --plan shows what the real run takes, the README how.
 END
