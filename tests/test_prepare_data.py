@@ -728,7 +728,10 @@ def test_the_match_rate_is_that_of_a_slow_longest_common_subsequence_and_pruning
             with open(os.path.join(os.path.dirname(os.__file__), module)) as f:
                 for code in (ast.unparse(node) for node in ast.walk(ast.parse(f.read())) if isinstance(node, ast.FunctionDef)):
                     yield code, prepare_data.node_types(ast.parse(code))[0]
-    functions, types = zip(*types_in("textwrap.py", "heapq.py", "queue.py"))
+    functions, types = map(list, zip(*types_in("textwrap.py", "heapq.py", "queue.py")))
+    for code in functions[:20]:  # and somewhat longer ones, for rates between the taus
+        functions.append(code + "\n    a = b + c[0]" * (len(functions) % 5))
+        types.append(prepare_data.node_types(ast.parse(functions[-1]))[0])
     problems = [(f"p{i}", ["w"], types) for i, (_, types) in enumerate([*types_in("sched.py", "bisect.py"), *types_in("heapq.py")])]
     monkeypatch.setattr(prepare_data, "start_plain_worker", lambda: None)
     prepare_data.start_decontaminate(problems, 0.8, 1)
