@@ -8,7 +8,7 @@ Prepare data for phi-1 ("Textbooks Are All You Need", arXiv 2306.11644, section 
     python prepare_data.py exercises --count 900000 --budget 200 --model MODEL --out data/exercises.jsonl
     python prepare_data.py decontaminate data/exercises.jsonl --against humaneval mbpp --tau 0.95 --out data/exercises_clean.jsonl
     python prepare_data.py tokenize data/filtered.jsonl.gz data/textbooks.jsonl --out data/codetextbook
-    python prepare_data.py tokenize data/exercises_clean.jsonl --out data/exercises
+    python prepare_data.py tokenize data/exercises_clean.jsonl --out data/codeexercises
     ... --dry-run      # annotate, textbooks, exercises: three finished prompts, the expected tokens and price; no call made
     ... --batch        # the same three through the Batch API at half price
     torchrun --nproc_per_node=8 prepare_data.py filter ...      # the ranks share the embedding
@@ -356,30 +356,47 @@ at the end: the first sentence already teaches.
 """
 
 AUDIENCES = {  # each reader needs other instructions: changing the one word "student" does not stop duplicates
-    "a first program": "The reader is eleven and has never programmed. Use short sentences, things from a kitchen, a playground or a pet's day as data, "
-        "and one new idea at a time. No function before it was said what a function is for. Show what is printed after every few lines.",
-    "high school": "The reader is in high school and knows its mathematics. Let a small problem from geometry, statistics or physics lead to the code, "
-        "write the formula first and then the line that computes it, and check the result with paper and pencil.",
-    "first-year student": "The reader studies computer science in the first year. Define each term exactly before it is used, state what the function "
-        "expects and promises, treat the edge cases (empty, one item, equal items) and say how the number of steps grows with the input.",
-    "career changer": "The reader is an adult who changes careers and learns in the evening. Start from a chore at an office (bookings, invoices, shifts), "
-        "solve it by hand, then automate exactly these steps, and point at the two mistakes that everybody makes here.",
-    "scientist": "The reader works in a laboratory and has measurements to process. Use small tables of readings with units, show how a wrong result would "
-        "be noticed, and prefer clear functions that are checked with known values over cleverness.",
-    "from another language": "The reader has programmed for years in a language with types and braces. Be brief about what is common to all languages. "
-        "Contrast the direct translation with the way it is said in Python, and explain what happens underneath when the two differ.",
-    "dialogue": "Write it as a talk between a patient teacher and a curious learner. The learner guesses, is wrong at least once, tries the code, sees "
-        "the output and corrects the idea; the teacher asks rather than tells. Names in front of the lines, code in blocks.",
-    "debugging": "Teach through a mistake. Show a short program that is plausible and wrong, the wrong output, and how to find the cause by looking at "
-        "values in between; then the corrected program, why it is right, and a test that would have caught it.",
-    "worked problems": "Write it as worked problems: after a paragraph on the idea come three problems of rising difficulty, each with a statement, a plan in "
-        "words, a function with a docstring, and a check with two or three asserts. The third combines the idea with another one.",
-    "mathematician": "The reader studies mathematics. Begin with the definition, give a short argument why the method is correct (an invariant, an "
-        "induction), let the function follow the argument line by line, and end with a case where a careless version fails.",
-    "code reader": "Teach by reading. Show one function of fifteen to twenty-five lines, go through it line by line with the values that the variables "
-        "take for one input, then change one requirement and show which lines change and which stay.",
-    "refactoring": "Begin with a version that works and is clumsy. Improve it in three small steps, each with its reason and the new code, show that the "
-        "results stay the same, and say when one would stop earlier.",
+    "a first program":
+        "The reader is eleven and has never programmed. Use short sentences, things from a kitchen, a playground or a pet's day as "
+        "data, and one new idea at a time. No function before it was said what a function is for. Show what is printed after every "
+        "few lines.",
+    "high school":
+        "The reader is in high school and knows its mathematics. Let a small problem from geometry, statistics or physics lead to "
+        "the code, write the formula first and then the line that computes it, and check the result with paper and pencil.",
+    "first-year student":
+        "The reader studies computer science in the first year. Define each term exactly before it is used, state what the function "
+        "expects and promises, treat the edge cases (empty, one item, equal items) and say how the number of steps grows with the "
+        "input.",
+    "career changer":
+        "The reader is an adult who changes careers and learns in the evening. Start from a chore at an office (bookings, invoices, "
+        "shifts), solve it by hand, then automate exactly these steps, and point at the two mistakes that everybody makes here.",
+    "scientist":
+        "The reader works in a laboratory and has measurements to process. Use small tables of readings with units, show how a "
+        "wrong result would be noticed, and prefer clear functions that are checked with known values over cleverness.",
+    "from another language":
+        "The reader has programmed for years in a language with types and braces. Be brief about what is common to all languages. "
+        "Contrast the direct translation with the way it is said in Python, and explain what happens underneath when the two "
+        "differ.",
+    "dialogue":
+        "Write it as a talk between a patient teacher and a curious learner. The learner guesses, is wrong at least once, tries the "
+        "code, sees the output and corrects the idea; the teacher asks rather than tells. Names in front of the lines, code in "
+        "blocks.",
+    "debugging":
+        "Teach through a mistake. Show a short program that is plausible and wrong, the wrong output, and how to find the cause by "
+        "looking at values in between; then the corrected program, why it is right, and a test that would have caught it.",
+    "worked problems":
+        "Write it as worked problems: after a paragraph on the idea come three problems of rising difficulty, each with a "
+        "statement, a plan in words, a function with a docstring, and a check with two or three asserts. The third combines the "
+        "idea with another one.",
+    "mathematician":
+        "The reader studies mathematics. Begin with the definition, give a short argument why the method is correct (an invariant, "
+        "an induction), let the function follow the argument line by line, and end with a case where a careless version fails.",
+    "code reader":
+        "Teach by reading. Show one function of fifteen to twenty-five lines, go through it line by line with the values that the "
+        "variables take for one input, then change one requirement and show which lines change and which stay.",
+    "refactoring":
+        "Begin with a version that works and is clumsy. Improve it in three small steps, each with its reason and the new code, "
+        "show that the results stay the same, and say when one would stop earlier.",
 }
 
 OPENINGS = ("Begin with a concrete situation in which the idea is missing.", "Begin with four lines of code and what they print.",
@@ -502,18 +519,21 @@ class Seen:
     """The 64-bit hashes met so far at 8 bytes each: a sorted array, into which the set of the latest is merged now and then."""
     def __init__(self):
         import numpy as np
-        self.old, self.latest, self.uint64, self.sort = np.empty(0, np.uint64), set(), np.uint64, lambda a, b: np.sort(np.concatenate([a, b]))
+        self.np, self.old, self.latest = np, np.empty(0, np.uint64), set()
 
     def add(self, h):
         """True if h is new."""
-        at = int(self.old.searchsorted(self.uint64(h)))
+        at = int(self.old.searchsorted(self.np.uint64(h)))
         if h in self.latest or (at < len(self.old) and int(self.old[at]) == h):
             return False
         self.latest.add(h)
         if len(self.latest) >= 1 << 20:
-            self.old = self.sort(self.old, list(map(self.uint64, self.latest)))
-            self.latest = set()
+            self.merge()
         return True
+
+    def merge(self):
+        latest = self.np.fromiter(self.latest, self.np.uint64, len(self.latest))
+        self.old, self.latest = self.np.sort(self.np.concatenate([self.old, latest])), set()
 
 
 def in_order(results):
@@ -621,7 +641,8 @@ class Client:
         self.key = os.environ.get("OPENAI_API_KEY", "").strip()
         self.where = re.sub(r"//[^/]*@", "//", self.base)  # as shown to the user: without a password
         if not self.key and self.base == OPENAI:
-            raise SystemExit("no key: export OPENAI_API_KEY=...; a local server needs none, only its address: export OPENAI_BASE_URL=http://localhost:8000/v1")
+            raise SystemExit("no key: export OPENAI_API_KEY=...; a local server needs none, only its address: "
+                             "export OPENAI_BASE_URL=http://localhost:8000/v1")
         if not self.key.isascii() or not self.key.isprintable():
             raise SystemExit("OPENAI_API_KEY holds a character that no key has: copy it again")
         self.local, self.lock, self.stopping = threading.local(), threading.Lock(), threading.Event()
@@ -659,7 +680,8 @@ class Client:
                 raise GaveUp("the run is ending")
             status, wait = 0, None
             try:
-                response = self.session().request(method, self.base + path, timeout=(min(10, self.timeout), self.timeout), allow_redirects=False, **kwargs)
+                response = self.session().request(method, self.base + path, timeout=(min(10, self.timeout), self.timeout),
+                                                  allow_redirects=False, **kwargs)
                 status, data, wait = response.status_code, response.content, retry_after(response.headers)
                 if len(self.key) >= 16:  # what a server echoes must not reach a file (local servers' "EMPTY" may)
                     data = data.replace(self.key.encode(), b"[key]")
@@ -675,7 +697,8 @@ class Client:
                 raise SystemExit(f"OPENAI_BASE_URL is {self.where}, which is no address; such as http://localhost:8000/v1")
             except requests.RequestException as failure:
                 error = {"message": type(failure).__name__}
-                if not self.answered and attempt >= 2 and isinstance(getattr(failure.args[0] if failure.args else 0, "reason", 0), NewConnectionError):
+                cause = getattr(failure.args[0] if failure.args else None, "reason", None)
+                if not self.answered and attempt >= 2 and isinstance(cause, NewConnectionError):
                     raise SystemExit(f"no server answers at {self.where}: start it, or correct OPENAI_BASE_URL")
             except ValueError:
                 status, error = 0, {"message": "JSON that is cut off" if data.strip() else "an empty answer"}
@@ -703,7 +726,8 @@ class Client:
         if status in (429, 402):
             return f"no credit is left: {message}. All answers are kept; add credit and give the same command again"
         if status in (404, 405) and path.startswith(("/files", "/batches")):
-            return f"{self.where} has no Batch API, or has forgotten {path} ({message}): run without --batch, or remove the .batches.json beside the answers"
+            return (f"{self.where} has no Batch API, or has forgotten {path} ({message}): run without --batch, or remove the "
+                    ".batches.json beside the answers")
         if status in (404, 405):
             try:
                 names = [model["id"] for model in self.session().get(self.base + "/models", timeout=10).json()["data"]]
@@ -799,7 +823,8 @@ class Answers:
         found = head.get("settings") if isinstance(head, dict) else None
         if found != settings:
             names = [name for name in settings if not isinstance(found, dict) or found.get(name) != settings[name]]
-            raise SystemExit(f"{path} was not made with these settings ({', '.join(names) or 'others'} differ): move it away, or choose another --out")
+            raise SystemExit(f"{path} was not made with these settings ({', '.join(names) or 'others'} differ): move it away, or "
+                             "choose another --out")
         for _, record in records:
             if isinstance(record, dict) and "key" in record:
                 self.count(record)
@@ -1046,7 +1071,8 @@ def take_batch(client, batch, todo, answers):
             if status == 200:
                 text, why = answer_of(reply)
                 tokens = tokens_of(reply, prompt, text)
-                records.append({"key": key, "about": about, **({"text": text} if text else {"rejected": why}), "tokens": tokens, "usd": client.usd(tokens, 0.5)})
+                records.append({"key": key, "about": about, **({"text": text} if text else {"rejected": why}), "tokens": tokens,
+                                "usd": client.usd(tokens, 0.5)})
                 continue
             error = error_of(status, json.dumps(reply if reply else {"error": row.get("error")}))
             kind = kind_of(status, error) if status else "later"
@@ -1069,11 +1095,13 @@ def make(args, items, keep, about_prompts, per_answer=1):
     if not price and "api.openai.com" in (os.environ.get("OPENAI_BASE_URL") or OPENAI):
         raise SystemExit(f"the price of {args.model} is not known: give it in dollars per million tokens, --price IN OUT")
     if not price:
-        print(f"{args.model} is taken to be free" + (", so that no --budget is ever reached" if args.budget < math.inf else "") + ": it is not OpenAI's. --price IN OUT sets a price")
+        print(f"{args.model} is taken to be free, as its server is not OpenAI's" + (", and no --budget is ever reached" if args.budget < math.inf else "")
+              + "; --price IN OUT sets a price")
     path = beside(args.out, ".answers.jsonl")
     if os.path.exists(args.out) and not os.path.exists(path):
         raise SystemExit(f"{args.out} is there and its answers, {path}, are not: another program made it; choose another --out")
-    client = Client(args.model, args.temperature, args.max_tokens, args.reasoning_effort, price or (0, 0), args.budget, args.concurrency, args.timeout)
+    client = Client(args.model, args.temperature, args.max_tokens, args.reasoning_effort, price or (0, 0), args.budget, args.concurrency,
+                    args.timeout)
     settings = {"stage": args.stage, "prompts": f"{hash_text(repr(about_prompts)):016x}", "seed": args.seed}
     first = math.ceil(args.count / per_answer)
     answers, asked, kept, dropped, more = path, 0, 0, Counter(), True
@@ -1099,7 +1127,8 @@ def make(args, items, keep, about_prompts, per_answer=1):
     if answers.stopped:
         print(f"{answers.stopped}: the same command with a larger --budget goes on, nothing is asked twice")
     elif kept < args.count:
-        print(f"{args.count - kept:,} fewer than asked for: " + ("there are no further prompts" if not more else "too many answers were dropped, see above"))
+        print(f"{args.count - kept:,} fewer than asked for: "
+              + ("there are no further prompts" if not more else "too many answers were dropped, see above"))
     return kept
 
 
@@ -1110,8 +1139,8 @@ def dry_run(args, items, price, per_answer):
     calls = math.ceil(args.count / per_answer)
     tokens_in = calls * sum(map(len, prompts)) / max(1, len(prompts)) / 4
     tokens_out = calls * per_answer * EXPECTED[args.stage]
-    print(f"---- {calls:,} calls, about {tokens_in / 1e6:,.2f}M tokens in (4 characters each) and {tokens_out / 1e6:,.2f}M out ({EXPECTED[args.stage]} expected "
-          f"for each of {args.count:,})")
+    print(f"---- {calls:,} calls, about {tokens_in / 1e6:,.2f}M tokens in (4 characters each) and {tokens_out / 1e6:,.2f}M out "
+          f"({EXPECTED[args.stage]} expected for each of {args.count:,})")
     if price:
         usd = (tokens_in * price[0] + tokens_out * price[1]) / 1e6
         print(f"${usd:,.2f} at ${price[0]:g} and ${price[1]:g} per million tokens in and out, ${usd / 2:,.2f} with --batch. No call was made")
@@ -1229,7 +1258,8 @@ def stackoverflow_tasks(path):
                         db.execute("INSERT OR IGNORE INTO posts (id, title, body, accepted) VALUES (?, ?, ?, ?)",
                                    (row.get("Id"), row.get("Title", ""), row.get("Body", ""), row.get("AcceptedAnswerId")))
                     elif kind == "2":
-                        db.execute("UPDATE posts SET answer = ?2, rank = iif(accepted IS ?4, 1000000000, ?3) WHERE id = ?1 AND rank < iif(accepted IS ?4, 1000000000, ?3)",
+                        rank = "iif(accepted IS ?4, 1000000000, ?3)"
+                        db.execute(f"UPDATE posts SET answer = ?2, rank = {rank} WHERE id = ?1 AND rank < {rank}",
                                    (row.get("ParentId"), row.get("Body", ""), int(row.get("Score") or 0), int(row.get("Id"))))
                     root.clear()  # or the whole dump would stay in memory
                     if raw.tell() - done > 1 << 26:
@@ -1322,8 +1352,8 @@ def annotate(args):
     scores = Counter()
     # The smallest hashes are a sample that does not depend on the order, and a larger --samples contains it. A few more stand by
     # in case answers are of no use
-    sample = dict.fromkeys(heapq.nsmallest(args.count + args.count // 20 + 20, ((hash_text(f"{args.seed}{text}"), f"{hash_text(text):016x}", text[:DOCUMENT_CHARACTERS])
-                                                                  for _, text in read_documents(args.documents))))
+    hashed = ((hash_text(f"{args.seed}{text}"), f"{hash_text(text):016x}", text[:DOCUMENT_CHARACTERS]) for _, text in read_documents(args.documents))
+    sample = dict.fromkeys(heapq.nsmallest(args.count + args.count // 20 + 20, hashed))
     items = ((ANNOTATE.format(document=text), {"id": name}) for _, name, text in sample)
 
     def keep(records, dropped):
@@ -1465,7 +1495,8 @@ def filter_documents(args):
     labels = {}
     for number, record in read_jsonl(args.labels, score=int):
         if not 0 <= record["score"] <= 5 or not isinstance(record.get("id", record.get("text")), str):
-            raise SystemExit(f"{args.labels}, line {number}: a score of 0 to 5 and an id (or the text) are expected; prepare_data.py annotate writes them")
+            raise SystemExit(f"{args.labels}, line {number}: a score of 0 to 5 and an id (or the text) are expected; "
+                             "prepare_data.py annotate writes them")
         labels[int(record["id"], 16) if "id" in record else hash_text(record["text"])] = record["score"]
     blocks = embed(read_documents(args.documents), args.documents, args.encoder, args.max_tokens, args.device)
     if blocks is None:
@@ -1551,8 +1582,9 @@ def textbook_items(args):
             lines, n = rng.choice(documents).splitlines(), rng.randint(1, 15)
             at = rng.randrange(max(1, len(lines) - n))
             snippet = textwrap.dedent("\n".join(line[:200] for line in lines[at:at + n])).strip() or ("pass" if documents == [""] else "")
-        yield (TEXTBOOK.format(topic=topic, audience=AUDIENCES[audience], opening=rng.choice(OPENINGS), snippet=snippet, words=rng.choice((400, 600, 800, 1000))),
-               {"topic": topic, "audience": audience})
+        prompt = TEXTBOOK.format(topic=topic, audience=AUDIENCES[audience], opening=rng.choice(OPENINGS), snippet=snippet,
+                                 words=rng.choice((400, 600, 800, 1000)))
+        yield prompt, {"topic": topic, "audience": audience}
 
 
 def textbooks(args):
@@ -1572,8 +1604,8 @@ def textbooks(args):
                 yield {"text": record["text"] + "\n", **record["about"]}
 
     if kept := make(args, textbook_items(args), keep, (TEXTBOOK, AUDIENCES, OPENINGS, args.seeds)):
-        print(f"duplicate rate {kinds['exact duplicate'] / (kept + kinds['exact duplicate']):.1%}; {len(openings) / sum(openings.values()):.1%} of the openings "
-              f"(five words) are distinct; {kinds['without code']:,} have no code block")
+        print(f"duplicate rate {kinds['exact duplicate'] / (kept + kinds['exact duplicate']):.1%}; "
+              f"{len(openings) / sum(openings.values()):.1%} of the openings (five words) are distinct; {kinds['without code']:,} have no code block")
         print(f"next: python prepare_data.py tokenize data/filtered.jsonl.gz {args.out} --out data/codetextbook")
 
 
@@ -1589,7 +1621,9 @@ def exercise_items(args):
         names = []
         for k in range(i * args.per_call, (i + 1) * args.per_call):
             number = (hash64(str(args.seed).encode()) + k * step) % total
-            names.append("_".join((verbs[number % len(verbs)], things[number // len(verbs) % len(things)], twists[number // len(verbs) // len(things)])))
+            number, verb = divmod(number, len(verbs))
+            twist, thing = divmod(number, len(things))
+            names.append(f"{verbs[verb]}_{things[thing]}_{twists[twist]}")
         topic = random.Random(f"{args.seed} {i}").choice(words["topics"])
         yield EXERCISES.format(count=args.per_call, names="\n".join(names), topic=topic), {"topic": topic}
 
@@ -1741,8 +1775,9 @@ def exercises(args):
         if box:
             box.close()
     if kept:
-        print(f"duplicate rate {found['near duplicates'] / max(1, found['exercises']):.1%} of {found['exercises']:,} found; {len(names) / sum(names.values()):.1%} distinct "
-              f"names; {found['with examples'] / sum(names.values()):.1%} have examples" + (", which hold" if box else ", which were not run"))
+        total = sum(names.values())
+        print(f"duplicate rate {found['near duplicates'] / max(1, found['exercises']):.1%} of {found['exercises']:,} found; "
+              f"{len(names) / total:.1%} distinct names; {found['with examples'] / total:.1%} have examples, which " + ("hold" if box else "were not run"))
         print(f"next: python prepare_data.py decontaminate {args.out} --out {beside(args.out, '_clean.jsonl')}")
 
 
@@ -1750,8 +1785,8 @@ def exercises(args):
 
 GRAM = 13
 TAUS = (0.95, 0.9, 0.85, 0.8)  # the paper's
-NODE_TYPES = {cls: number for number, cls in enumerate(sorted((cls for cls in vars(ast).values() if isinstance(cls, type) and issubclass(cls, ast.AST)),
-                                                              key=lambda cls: cls.__name__))}
+NODE_TYPES = [cls for cls in vars(ast).values() if isinstance(cls, type) and issubclass(cls, ast.AST)]
+NODE_TYPES = {cls: number for number, cls in enumerate(sorted(NODE_TYPES, key=lambda cls: cls.__name__))}
 NODE_TYPES[ast.AnnAssign] = NODE_TYPES[ast.Assign]
 
 
@@ -1928,16 +1963,18 @@ def decontaminate(args):
     with whole_file(beside(args.out, ".similar.jsonl")) as f:
         f.writelines(map(json_line, rows))
     table = {str(t): {"exercises": counts[f"tau {t}"], "problems": sum(row["rate"] >= t for row in rows)} for t in TAUS if args.tau}
+    found = {name: counts[name] for name in ("13-grams", "syntax", "embedding")}
+    report = {"exercises": counts["exercises"], "kept": kept, "found": found, "at_tau": table, "corrupt_lines": corrupt,
+              "settings": {name: getattr(args, name) for name in ("against", "ngrams", "tau", "encoder", "distance")}}
     with whole_file(beside(args.out, ".report.json")) as f:
-        f.write(json.dumps({"exercises": counts["exercises"], "kept": kept, "found": {name: counts[name] for name in ("13-grams", "syntax", "embedding")},
-                            "settings": {name: getattr(args, name) for name in ("against", "ngrams", "tau", "encoder", "distance")},
-                            "at_tau": table, "corrupt_lines": corrupt}, indent=2).encode())
+        f.write(json.dumps(report, indent=2).encode())
     for t, row in table.items():
         print(f"tau {t}: {row['exercises']:,} exercises are as close as that to one of {row['problems']:,} problems of {len(rows):,}")
-    print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed({name: counts[name] for name in ('13-grams', 'syntax', 'embedding')})} "
-          f"(some for two reasons)" + (f"; {counts['no Python (syntax not compared)']:,} are no Python, their syntax was not compared" if counts["no Python (syntax not compared)"] else ""))
-    print(f"{counts['exercises'] * len(problems) / max(seconds, 1e-9) / 1e6:.2f} million pairs/s; the closest exercise of every problem: {beside(args.out, '.similar.jsonl')}")
-    print(f"next: python prepare_data.py tokenize {args.out} --out data/exercises    and later eval_humaneval.py --similar {beside(args.out, '.similar.jsonl')}")
+    similar, unparsed = beside(args.out, ".similar.jsonl"), counts["no Python (syntax not compared)"]
+    print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}" + (" (some for two reasons)" if kept else "")
+          + (f"; {unparsed:,} are no Python, their syntax was not compared" if unparsed else ""))
+    print(f"{counts['exercises'] * len(problems) / max(seconds, 1e-9) / 1e6:.2f} million pairs/s; the closest exercise of every problem: {similar}")
+    print(f"next: python prepare_data.py tokenize {args.out} --out data/codeexercises; and later python eval_humaneval.py MODEL --similar {similar}")
 
 
 def near_embeddings(args, tasks_, texts):
@@ -1951,7 +1988,8 @@ def near_embeddings(args, tasks_, texts):
         with whole_file(path) as f:
             f.writelines(json_line({"text": text}) for text in texts)
         unit = lambda x: x.astype(np.float32) / np.linalg.norm(x.astype(np.float32), axis=1, keepdims=True)
-        P = np.concatenate([unit(np.load(block)["vectors"]) for block in embed(read_documents(path), path, args.encoder, args.max_tokens, args.device)])
+        of_problems = embed(read_documents(path), path, args.encoder, args.max_tokens, args.device)
+        P = np.concatenate([unit(np.load(block)["vectors"]) for block in of_problems])
     close, best, line = {}, np.full(len(P), np.inf), np.zeros(len(P), int)
     for block in map(np.load, blocks):  # (2048, D) x (D, problems) at a time
         distance = np.sqrt(np.maximum(0, 2 - 2 * unit(block["vectors"]) @ P.T))
@@ -1981,7 +2019,8 @@ def parse_args(argv):
         p.add_argument("--model", required=True, help="the teacher, as its server calls it")
         p.add_argument("--price", type=float, nargs=2, metavar=("IN", "OUT"), help="dollars per million tokens (known for "
                        f"{', '.join(PRICES)}; 0 for another server than OpenAI's)")
-        p.add_argument("--budget", type=float, default=math.inf, help="dollars, of all runs with this --out together; what is under way when it is reached comes on top")
+        p.add_argument("--budget", type=float, default=math.inf, 
+                       help="dollars, of all runs with this --out together; what is under way when it is reached comes on top")
         p.add_argument("--temperature", type=float, default=temperature, help="of the teacher's sampling")
         p.add_argument("--max_tokens", type=int, default=max_tokens, help="the longest answer; longer ones are cut off and dropped")
         p.add_argument("--reasoning_effort", default="none", help="for models that think first; '' sends nothing")
@@ -1992,7 +2031,8 @@ def parse_args(argv):
         p.add_argument("--dry-run", action="store_true", help="print three prompts and the expected price; no call is made")
 
     def add_encoder(p, required):
-        p.add_argument("--encoder", required=required, help="embeds documents: a checkpoint of train.py, or a Hugging Face folder such as codegen-350M-mono")
+        p.add_argument("--encoder", required=required, 
+                       help="embeds documents: a checkpoint of train.py, or a Hugging Face folder such as codegen-350M-mono")
         p.add_argument("--max_tokens", type=int, default=1024, help="of a document that are embedded")
         p.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
 
@@ -2015,7 +2055,8 @@ def parse_args(argv):
 
     p = stage("textbooks", "topics x audiences x real code -> textbook sections by a teacher", "file to write, .jsonl")
     p.add_argument("--count", type=int, default=1_000_000, help="sections to keep")
-    p.add_argument("--seeds", help=".jsonl(.gz) of real code to take snippets from, such as data/filtered.jsonl.gz (default: Python's standard library)")
+    p.add_argument("--seeds", help=".jsonl(.gz) of real code to take snippets from, such as data/filtered.jsonl.gz "
+                   "(default: Python's standard library)")
     add_client(p, 1.0, 2500)
 
     p = stage("exercises", "names of functions -> exercises by a teacher, checked", "file to write, .jsonl")
@@ -2027,8 +2068,10 @@ def parse_args(argv):
 
     p = stage("decontaminate", "exercises -> those that are not close to a benchmark's problem", "file to write, .jsonl or .jsonl.gz")
     p.add_argument("exercises", help=".jsonl(.gz) that exercises wrote")
-    p.add_argument("--against", nargs="+", default=["humaneval", "mbpp"], help="benchmarks that eval_humaneval.py knows, or .jsonl files in HumanEval's format")
-    p.add_argument("--tau", type=float, default=0.95, help="drop at this match rate of syntax trees and above (paper: 0.95 to 0.8); 0: do not compare them")
+    p.add_argument("--against", nargs="+", default=["humaneval", "mbpp"],
+                   help="benchmarks that eval_humaneval.py knows (add mbpp-sanitized if you report it), or .jsonl files in HumanEval's format")
+    p.add_argument("--tau", type=float, default=0.95,
+                   help="drop at this match rate of syntax trees and above (paper: 0.95 to 0.8); 0: do not compare them")
     p.add_argument("--ngrams", type=int, default=1, choices=(0, 1), help=f"compare {GRAM}-grams of words")
     p.add_argument("--distance", type=float, default=0.1, help="drop at this L2 distance of embeddings and below, with --encoder (our choice)")
     p.add_argument("--field", default="text", help="field of a line that holds the exercise")
@@ -2051,7 +2094,8 @@ def parse_args(argv):
     for name in ("workers", "count", "samples", "per_call", "concurrency", "max_tokens"):
         if getattr(args, name, 1) < 1:
             parser.error(f"--{name} is {getattr(args, name)}; at least 1 is needed")
-    for name, low, high in (("keep", 0, 1), ("tau", 0, 1), ("distance", 0, 2), ("temperature", 0, 2), ("timeout", 0.1, math.inf), ("budget", 0, math.inf)):
+    for name, low, high in (("keep", 0, 1), ("tau", 0, 1), ("distance", 0, 2), ("temperature", 0, 2), ("timeout", 0.1, math.inf),
+                            ("budget", 0, math.inf)):
         if not low <= getattr(args, name, low) <= high:
             parser.error(f"--{name} is {getattr(args, name)}; {low} to {high} is expected")
     if args.stage in ("collect", "filter", "decontaminate", "annotate", "textbooks", "exercises") and not args.out.endswith((".jsonl", ".jsonl.gz")):

@@ -405,7 +405,7 @@ def test_hashes_seen_are_remembered_across_merges_as_a_set_remembers_them(monkey
         for h in [rng.randrange(5000) * 3_689_348_814_741_910 for _ in range(2000)]:
             assert seen.add(h) == (h not in truth)
             truth.add(h)
-        seen.old, seen.latest = seen.sort(seen.old, list(map(seen.uint64, seen.latest))), set()
+        seen.merge()
 
 
 # ---- annotate and filter ---------------------------------------------------------------------------------------------
