@@ -857,8 +857,8 @@ def key_of(prompt):
 
 def ask_all(client, items, path, settings=None, batch=False, total=None):
     """Ask for every (prompt, about) of `items` that the file at `path` has no answer to, and return its Answers. Ends early, with
-    .stopped saying why, where the budget is reached. Of equal prompts one is asked. The settings (the client's are added) must be those that the
-    file was begun with. `path` may also be an Answers that a call before returned."""
+    .stopped saying why, where the budget is reached. Of equal prompts one is asked. The settings (the client's are added) must be
+    those that the file was begun with. `path` may also be an Answers that a call before returned."""
     answers = path if isinstance(path, Answers) else Answers(path, {**client.settings, **(settings or {})})
     answers.asked, answers.stopped = set(), ""
 
@@ -1088,15 +1088,16 @@ def take_batch(client, batch, todo, answers):
 
 def make(args, items, keep, about_prompts, per_answer=1):
     """Ask for items one after the other, in order, until `count` documents are kept, and write them to --out. keep(records,
-    dropped) yields the documents (dicts) of some answers and counts in `dropped` what it leaves out. Returns the summary's parts."""
+    dropped) yields the documents (dicts) of some answers and counts in `dropped` what it leaves out. A change of about_prompts, all
+    that prompts are made of, begins other answers. Returns how many documents are kept, None after a dry run."""
     price = args.price or PRICES.get(args.model)
     if args.dry_run:
         return dry_run(args, items, price, per_answer)
     if not price and "api.openai.com" in (os.environ.get("OPENAI_BASE_URL") or OPENAI):
         raise SystemExit(f"the price of {args.model} is not known: give it in dollars per million tokens, --price IN OUT")
     if not price:
-        print(f"{args.model} is taken to be free, as its server is not OpenAI's" + (", and no --budget is ever reached" if args.budget < math.inf else "")
-              + "; --price IN OUT sets a price")
+        print(f"{args.model} is taken to be free, as its server is not OpenAI's"
+              + (", and no --budget is ever reached" if args.budget < math.inf else "") + "; --price IN OUT sets a price")
     path = beside(args.out, ".answers.jsonl")
     if os.path.exists(args.out) and not os.path.exists(path):
         raise SystemExit(f"{args.out} is there and its answers, {path}, are not: another program made it; choose another --out")
@@ -1734,15 +1735,14 @@ def exercises(args):
     """Names of functions x topics -> {"text": signature, docstring and body, "name", "topic"}, each checked."""
     seen, names, found = Seen(), Counter(), Counter()
     box = None
+    from sandbox import Program, Sandbox, SandboxError
     if not args.no_run and not args.dry_run:
-        from sandbox import Sandbox, SandboxError
         try:
             box = Sandbox(args.workers)
         except SandboxError as error:
             raise SystemExit(f"the examples cannot be run safely here: {error}; --no_run keeps exercises without running them")
 
     def keep(records, dropped):
-        from sandbox import Program
         from tqdm import tqdm
         records = iter(tqdm(records, desc="check", unit="answer"))
         while chunk := list(itertools.islice(records, 100)):
@@ -1771,13 +1771,15 @@ def exercises(args):
 
     try:
         kept = make(args, exercise_items(args), keep, (EXERCISES, args.per_call), args.per_call)
+    except SandboxError as error:
+        raise SystemExit(f"the sandbox failed: {error}; all answers are kept, the same command runs the examples again")
     finally:
         if box:
             box.close()
     if kept:
         total = sum(names.values())
-        print(f"duplicate rate {found['near duplicates'] / max(1, found['exercises']):.1%} of {found['exercises']:,} found; "
-              f"{len(names) / total:.1%} distinct names; {found['with examples'] / total:.1%} have examples, which " + ("hold" if box else "were not run"))
+        print(f"duplicate rate {found['near duplicates'] / max(1, found['exercises']):.1%} of {found['exercises']:,} found; {len(names) / total:.1%} "
+              f"distinct names; {found['with examples'] / total:.1%} have examples, which " + ("hold" if box else "were not run"))
         print(f"next: python prepare_data.py decontaminate {args.out} --out {beside(args.out, '_clean.jsonl')}")
 
 
@@ -2112,8 +2114,9 @@ def main(argv):
     try:
         STAGES[args.stage](args)
     except KeyboardInterrupt:
-        raise SystemExit("interrupted: " + ("the embeddings so far are kept; the same command goes on" if getattr(args, "encoder", None) else
-                                            "nothing was written; the same command starts over"))
+        kept = "answers" if hasattr(args, "model") else "embeddings" if getattr(args, "encoder", None) else ""
+        raise SystemExit(f"interrupted: all {kept} so far are kept; the same command goes on" if kept else
+                         "interrupted: nothing was written; the same command starts over")
     except OSError as error:
         if error.errno != errno.ENOSPC:
             raise
