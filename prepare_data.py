@@ -2005,7 +2005,7 @@ def near_embeddings(args, tasks_, texts):
 
 # ---- command line ----------------------------------------------------------------------------------------------------
 
-def parse_args(argv):
+def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
 
