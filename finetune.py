@@ -4,7 +4,7 @@ Finetune a pretrained model on exercises ("Textbooks Are All You Need", arXiv 23
     torchrun --nproc_per_node=8 finetune.py configs/finetune_phi1.py              # the paper's: phi-1-base -> phi-1
     python finetune.py configs/finetune_proxy.py --init_from=out/proxy/best.pt
     python finetune.py configs/finetune_phi1.py --init_from=phi-1/ --out_dir=out/mine   # a Hugging Face folder
-    python finetune.py configs/finetune_phi1.py --plan
+    python finetune.py configs/finetune_phi1.py --plan                            # once init_from is there
 
 Everything is train.py's: the loop, the loader, checkpoints, continuing with the same command. What differs: the weights (and
 with them the shape and the tokenizer) come from init_from, the optimizer starts fresh, and at the end the best of the
@@ -49,7 +49,8 @@ def report(config):
     with open(os.path.join(config.out_dir, "log.jsonl")) as f:
         losses = {entry["step"]: entry["val_loss"] for entry in map(json.loads, f) if "val_loss" in entry}
     kept = {step: losses[step] for step in config.keep_steps if step in losses}
-    print(f"validation loss {losses[0]:.4f} before finetuning, {losses[max(losses)]:.4f} after")
+    if 0 in losses:
+        print(f"validation loss {losses[0]:.4f} before finetuning, {losses[max(losses)]:.4f} after")
     best = os.path.join(config.out_dir, "best.pt")
     if kept:
         for step, loss in kept.items():

@@ -247,7 +247,8 @@ def load_model(path, device="cpu", dtype=None):
     if os.path.isdir(path):
         if os.path.exists(os.path.join(path, "ckpt.pt")):
             raise SystemExit(f"{path} is the folder of a run: name a checkpoint in it, {os.path.join(path, 'ckpt.pt')}")
-        model, tokenizer = Phi.from_pretrained(path), "codegen"
+        model = Phi.from_pretrained(path)
+        tokenizer = "codegen" if model.config.vocab_size > 50256 else "bytes"  # as save_pretrained wrote it
     else:
         checkpoint = read_checkpoint(path)
         model, tokenizer = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"]), checkpoint["tokenizer"]
@@ -270,9 +271,12 @@ def read_checkpoint(path):
         raise SystemExit(f"{path}: no such checkpoint")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
-        for key in ("model", "model_config", "tokenizer", "step"):
+        for key in ("model", "tokenizer", "step"):
             checkpoint[key]
+        PhiConfig(**checkpoint["model_config"])
         return checkpoint
+    except PermissionError as error:
+        raise SystemExit(f"{path}: {error.strerror}")
     except Exception as error:  # a cut zip, a pickle of something else, tensors without a dict: torch raises many kinds
         reason = " ".join(str(error).split())[:160]
         raise SystemExit(f"{path} is not a whole checkpoint of train.py ({type(error).__name__}: {reason})")
@@ -302,6 +306,8 @@ def read_hf_config(folder):
                                 ("layer_norm_eps", (None, 1e-5)), ("rope_scaling", (None,))):
                 if hf.get(name) not in fixed:
                     raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fixed[-1]!r} only")
+            if rope.get("rope_type", "default") != "default":
+                raise SystemExit(f"{path}: rope_type is {rope['rope_type']!r}; model.py has 'default' only")
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["max_position_embeddings"], n_layer=hf["num_hidden_layers"],
                              n_head=heads, n_embd=width, n_inner=hf["intermediate_size"],
                              rotary_dim=int(fraction * (width // heads)),
@@ -309,7 +315,7 @@ def read_hf_config(folder):
         if kind == "codegen":
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["n_positions"], n_layer=hf["n_layer"], n_head=hf["n_head"],
                              n_embd=hf["n_embd"], n_inner=hf.get("n_inner") or 0, rotary_dim=hf["rotary_dim"]), True
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise SystemExit(f"{folder} is not a Hugging Face folder: {type(error).__name__} at its config.json: {error}")
     raise SystemExit(f"{path}: model_type is {kind!r}; phi (as microsoft/phi-1) and codegen can be loaded")
 
@@ -319,8 +325,11 @@ def read_hf_tensors(folder):
     for file in ("model.safetensors", "pytorch_model.bin"):
         path = os.path.join(folder, file)
         if os.path.exists(path + ".index.json"):
-            with open(path + ".index.json") as f:
-                shards = sorted(set(json.load(f)["weight_map"].values()))
+            try:
+                with open(path + ".index.json") as f:
+                    shards = sorted(set(json.load(f)["weight_map"].values()))
+            except (ValueError, KeyError, TypeError, AttributeError) as error:
+                raise SystemExit(f"{path}.index.json does not list the shards ({type(error).__name__}: {error})")
         elif os.path.exists(path):
             shards = [file]
         else:
@@ -356,6 +365,9 @@ def hf_names(config):
 def phi_state(config, tensors):
     """PhiForCausalLM's tensors under our names."""
     state = {}
+    beyond = [name for name in tensors if name.startswith(f"model.layers.{config.n_layer}.")]
+    if beyond:
+        raise SystemExit(f"config.json has {config.n_layer} layers, and the file also holds {beyond[0]}")
     for hf_name, name in hf_names(config):
         if hf_name not in tensors:
             raise SystemExit(f"the tensor {hf_name} is missing: not a PhiForCausalLM, or an incomplete download")

@@ -24,8 +24,8 @@ left out), such files by name, and .jsonl or .jsonl.gz with the text in one fiel
     train.bin, val.bin   token ids as uint16, flat, <|endoftext|> after each document
     meta.json            tokenizer, counts, sha256 of both, what was skipped and why; written last: with it the data is whole
 The order of documents is random but a function of --seed and the sources alone, and memory stays flat at any size: it is an
-external bucket sort by a hash. A document goes to validation by the hash of its text, so adding sources later moves none
-from one side to the other, and two copies of one text are never on both sides.
+external bucket sort by a hash, and only a single document must fit in memory. A document goes to validation by the hash of
+its text, so adding sources later moves none from one side to the other, and two copies of a text are never on both sides.
 """
 import argparse
 import ast
@@ -55,6 +55,7 @@ import tempfile
 import textwrap
 import threading
 import time
+import zlib
 from collections import Counter
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -80,33 +81,40 @@ def files_below(folder, exclude):
             continue
         if entry.is_dir(follow_symlinks=False):
             yield from files_below(entry.path, exclude)
-        elif entry.name.endswith(SUFFIXES) and entry.is_file():
+        elif entry.name.endswith(SUFFIXES) and os.path.isfile(entry.path):
             yield entry.path
+
+
+def size_of(path):
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0  # it is gone, or cannot be read: the worker that meets it counts it as skipped
 
 
 def tasks(sources, exclude, field):
     """Yield (bytes of input, task) for the workers: a task is (name, first, field, items) with some MB of items, which are
     paths of files (field None) or lines of a .jsonl. Item i of source number `name` is document (name, first + i)."""
     for number, source in enumerate(sources):
-        if source.endswith((".jsonl", ".jsonl.gz")):
+        if source.endswith((".jsonl", ".jsonl.gz")) and not os.path.isdir(source):
             with open(source, "rb") as raw:
                 lines = gzip.open(raw) if source.endswith(".gz") else raw
                 first, items, size, read = 0, [], 0, 0
                 try:
-                    for line in lines:
+                    for line in filter(bytes.strip, lines):
                         items.append(line)
                         size += len(line)
                         if size >= TASK_BYTES:
                             yield raw.tell() - read, (number, first, field, items)
                             first, items, size, read = first + len(items), [], 0, raw.tell()
-                except (EOFError, gzip.BadGzipFile, OSError) as error:
+                except (EOFError, OSError, zlib.error) as error:
                     raise SystemExit(f"{source} cannot be read to its end ({error}); fetch it again")
                 yield raw.tell() - read, (number, first, field, items)
         else:
             first, items, size = 0, [], 0
             for path in files_below(source, exclude) if os.path.isdir(source) else [source]:
                 items.append(path)
-                size += os.path.getsize(path)
+                size += size_of(path)
                 if size >= TASK_BYTES or len(items) == 1000:
                     yield size, (number, first, None, items)
                     first, items, size = first + len(items), [], 0
@@ -118,11 +126,11 @@ def input_bytes(sources, exclude):
     total = 0
     for source in sources:
         if os.path.isdir(source):
-            size = sum(os.path.getsize(path) for path in files_below(source, exclude))
+            size = sum(map(size_of, files_below(source, exclude)))
             if not size:
                 raise SystemExit(f"{source} holds no text in {', '.join(SUFFIXES)} files")
-        elif not os.path.exists(source):
-            raise SystemExit(f"{source} is not there")
+        elif not os.path.isfile(source):
+            raise SystemExit(f"{source} is not there, or no file")
         elif not source.endswith(SUFFIXES + (".jsonl", ".jsonl.gz")):
             raise SystemExit(f"{source}: sources are folders, {', '.join(SUFFIXES)} files, .jsonl and .jsonl.gz")
         else:
@@ -155,7 +163,7 @@ def read_text(item, field):
     else:
         try:
             record = json.loads(item)
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ValueError("not JSON")
         if not isinstance(record, dict) or not isinstance(record.get(field), str):
             raise ValueError(f"no text in field {field!r}")
@@ -232,6 +240,7 @@ def tokenize(args):
     vocab_size = load_tokenizer(args.tokenizer).n_vocab  # in this process first: downloads the ranks once, or says why not
     assert vocab_size <= 1 << 16, "token ids must fit in uint16"
     total = input_bytes(args.sources, args.exclude)
+    new = not os.path.exists(args.out)
     os.makedirs(args.out, exist_ok=True)
     folder = os.open(args.out, os.O_RDONLY)  # held until this process ends
     try:
@@ -261,19 +270,20 @@ def tokenize(args):
                          "of sources")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-        if not os.listdir(args.out):
+        if new and not os.listdir(args.out):
             os.rmdir(args.out)
     print(f"{args.out}: {meta['train']['tokens']:,} tokens of {meta['train']['documents']:,} documents to train on, "
           f"{meta['val']['tokens']:,} of {meta['val']['documents']:,} for validation")
     print(f"{meta['text_characters'] / (meta['train']['tokens'] + meta['val']['tokens']):.2f} characters per token; skipped: "
           + (", ".join(f"{count:,} {reason}" for reason, count in sorted(meta["skipped"].items())) or "nothing"))
-    print(f"next: python train.py configs/{'demo' if args.tokenizer == 'bytes' else 'proxy'}.py --data_dir={args.out}")
+    print(f"next: python train.py CONFIG --data_dir={args.out} --out_dir=out/NAME, or finetune.py; configs/ has examples")
 
 
 def sort_documents(args, temporary, total, tqdm):
     """Tokenize all documents into buckets by the leading bits of their keys, then append the buckets one after the other,
     each sorted, to train.bin and val.bin: the order is that of the keys, whatever the number of buckets or workers."""
-    bits = min(9, max(0, (total // BUCKET_BYTES).bit_length()))  # at most 512 files are open
+    text = total + sum(5 * size_of(source) for source in args.sources if source.endswith(".gz"))  # a guess: code packs about sixfold
+    bits = min(9, (text // BUCKET_BYTES).bit_length())  # at most 512 files are open
     buckets = [open(os.path.join(temporary, f"{b}.bucket"), "wb") for b in range(1 << bits)]
     skipped, characters = {}, 0
     work = in_parallel(tokenize_task, tasks(args.sources, args.exclude, args.field), args.workers,
@@ -481,13 +491,13 @@ def read_jsonl(path, **fields):
                     record = json.loads(line)
                     bad = [name for name, kind in fields.items() if not isinstance(record, dict) or not isinstance(record.get(name), kind)]
                     reason = f"no {bad[0]!r}" if bad else None
-                except ValueError:
+                except (ValueError, RecursionError):
                     reason = "not JSON"
                 if not reason:
                     yield number, record
                 elif line.strip():
                     corrupt.append(f"{number} ({reason})")
-    except (EOFError, gzip.BadGzipFile) as error:
+    except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         raise SystemExit(f"{path} cannot be read to its end ({error}); make it again")
     except OSError as error:
         raise SystemExit(f"{path}: {error.strerror}")
@@ -497,6 +507,18 @@ def read_jsonl(path, **fields):
 def tell_corrupt(path, lines):
     if lines:
         print(f"{path}: {len(lines):,} corrupt lines left out: {', '.join(lines[:5])}" + (", ..." if len(lines) > 5 else ""))
+
+
+def line_tasks(path):
+    """Yield (bytes of the file, (number of the first line, lines)) with some MB of a .jsonl(.gz), blank lines included."""
+    with open(path, "rb") as raw, gzip.open(raw) if path.endswith(".gz") else nullcontext(raw) as lines:
+        first, read = 1, 0
+        try:
+            while block := lines.readlines(TASK_BYTES):
+                yield raw.tell() - read, (first, block)
+                first, read = first + len(block), raw.tell()
+        except (EOFError, OSError, zlib.error) as error:
+            raise SystemExit(f"{path} cannot be read to its end ({error}); fetch it again")
 
 
 def read_documents(path):
@@ -1179,7 +1201,9 @@ def collect_task(task):
     serial, kind, name, first, field, items = task
     documents, dropped, corrupt = [], Counter(), []
     for i, item in enumerate(items):
-        where = item if kind == "files" else f"{name}:{first + i + 1}"
+        if kind == "lines" and not item.strip():
+            continue
+        where = item if kind == "files" else f"{name}:{first + i}"
         try:
             if kind == "files" and os.path.getsize(item) > MAX_BYTES:
                 raise ValueError("over 1 MB")
@@ -1192,7 +1216,7 @@ def collect_task(task):
             reason = error.strerror if isinstance(error, OSError) else str(error)
             dropped[reason] += 1
             if kind == "lines" and reason.startswith("no"):  # not JSON, no text
-                corrupt.append(f"{first + i + 1} ({reason})")
+                corrupt.append(f"{first + i} ({reason})")
     return serial, (name, documents, dropped, corrupt)
 
 
@@ -1202,13 +1226,11 @@ def collect_tasks(paths, field):
     for path in paths:
         if path.endswith((".jsonl", ".jsonl.gz")):
             found = field
-            for read, (_, first, _, items) in tasks([path], (), ""):
-                if not found and items:
-                    try:
-                        found = next(name for name in FIELDS if name in json.loads(items[0]))
-                    except (ValueError, TypeError, StopIteration):
-                        pass
-                yield read, ("lines", path, first, found or FIELDS[0], items)
+            for read, (first, lines) in line_tasks(path):
+                if not found:
+                    with suppress(ValueError, TypeError, StopIteration):
+                        found = next(name for name in FIELDS if name in json.loads(next(filter(bytes.strip, lines))))
+                yield read, ("lines", path, first, found or FIELDS[0], lines)
         elif path.endswith(".parquet"):
             yield from parquet_tasks(path, field)
         elif path.endswith(".xml"):
@@ -1230,7 +1252,7 @@ def parquet_tasks(path, field):
         column = next((name for name in ((field,) if field else FIELDS) if name in names), None)
         if not column:
             raise SystemExit(f"{path} has no column {field or ' or '.join(FIELDS)}, but {', '.join(names)}: name it with --field")
-        first, rows = 0, max(1, file.metadata.num_rows)
+        first, rows = 1, max(1, file.metadata.num_rows)
         for batch in file.iter_batches(batch_size=500, columns=[column]):
             texts = [text or "" for text in batch.column(0).to_pylist()]
             yield os.path.getsize(path) * len(texts) // rows, ("rows", path, first, None, texts)
@@ -1272,9 +1294,9 @@ def stackoverflow_tasks(path):
         for number, (title, body, answer) in enumerate(db.execute("SELECT title, body, answer FROM posts WHERE answer IS NOT NULL ORDER BY id")):
             posts.append(f"{title}\n\n{plain(body)}\n\nAnswer:\n\n{plain(answer)}\n")
             if len(posts) == 500:
-                yield size, ("prose", path, number - 499, None, posts)
+                yield size, ("prose", path, number - 498, None, posts)
                 size, posts = 0, []
-        yield size, ("prose", path, number - len(posts) + 1 if posts else 0, None, posts)
+        yield size, ("prose", path, number - len(posts) + 2 if posts else 0, None, posts)
         db.close()
 
 
@@ -1856,9 +1878,9 @@ def decontaminate_task(task):
     hits [(problem, rate, line number, text, stage)] of contamination and of exercises closer to a problem than any before."""
     import numpy as np
     problems, tau, grams, masks, bags, lengths, best = worker
-    serial, (_, first, field, items) = task
+    serial, field, (first, lines) = task
     kept, counts, corrupt, hits = [], Counter(), [], []
-    for number, line in enumerate(items, first + 1):
+    for number, line in enumerate(lines, first):
         try:
             text = read_text(line, field)
         except ValueError as error:
@@ -1935,7 +1957,7 @@ def decontaminate(args):
     for p in close.values():
         stages[problems[p][0]].add("embedding")
     started = time.time()
-    numbered = ((size, (serial, task)) for serial, (size, task) in enumerate(tasks([args.exercises], (), args.field)))
+    numbered = ((size, (serial, args.field, task)) for serial, (size, task) in enumerate(line_tasks(args.exercises)))
     work = in_parallel(decontaminate_task, numbered, args.workers, start_decontaminate, (problems, args.tau, args.ngrams))
     with whole_file(args.out) as out, tqdm(total=total, unit="B", unit_scale=True, desc="decontaminate") as bar:
         for size, (lines, more, bad, hits) in in_order(work):
@@ -2118,9 +2140,11 @@ def main(argv):
         raise SystemExit(f"interrupted: all {kept} so far are kept; the same command goes on" if kept else
                          "interrupted: nothing was written; the same command starts over")
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno == errno.ENOSPC:
+            raise SystemExit(f"the disk of {args.out} is full: all whole answers and blocks are kept; make room and give the same command again")
+        if not error.filename:
             raise
-        raise SystemExit(f"the disk of {args.out} is full: all whole answers and blocks are kept; make room and give the same command again")
+        raise SystemExit(f"{error.filename}: {error.strerror}")  # no permission, a file in the place of a folder
     except SystemExit as error:
         if isinstance(error.code, str) and int(os.environ.get("RANK", 0)) > 0:  # under torchrun rank 0 says it
             time.sleep(3)

@@ -11,6 +11,7 @@ Complete code with a trained model.
 import argparse
 import codecs
 import collections
+import os
 import sys
 
 
@@ -31,7 +32,7 @@ def parse_args():
                         help="of the weights; auto: bf16 on a GPU, else fp32")
     args = parser.parse_args()
     for name, low, high in (("num_samples", 1, None), ("max_new_tokens", 1, None), ("temperature", 0, None), ("top_k", 0, None),
-                            ("top_p", 0, 1), ("batch_size", 1, None)):
+                            ("top_p", 0, 1), ("batch_size", 1, None), ("seed", 0, None)):
         value = getattr(args, name)
         if not value >= low or (high and value > high) or value == float("inf"):
             parser.error(f"--{name} is {value}; it must be at least {low}" + (f" and at most {high}" if high else ""))
@@ -51,23 +52,25 @@ from tokenizer import load_tokenizer
 def choose(logits, temperature, top_k, top_p, uniform):
     """One token id per row. logits (B, V) fp32; uniform (B,), one random number in [0, 1) per row.
 
-    Tokens are sorted by probability, the tail is cut off (top-k, then top-p, as transformers orders them), and the id is
-    found where the cumulative probability passes uniform: the same as drawing from the distribution, with a number that
-    belongs to the row alone.
+    Keeps the top_k most probable tokens (0: all), of those the fewest that reach a share of top_p, in the order and with the
+    meaning that transformers gives them. The id is where the cumulative probability passes the row's number: a draw from the
+    distribution with a number that belongs to the row alone. Ids stay in the vocabulary's order and sums are in fp64, so
+    that rounding, which differs with the size of a batch, does not shift one token's interval to another.
     """
     if temperature == 0:
         return logits.argmax(-1)
-    if top_k:
-        logits, ids = logits.topk(min(top_k, logits.size(-1)), dim=-1)
-    else:
-        logits, ids = logits.sort(dim=-1, descending=True, stable=True)
-    probs = (logits / temperature).softmax(-1, dtype=torch.float32)
-    before = probs.cumsum(-1) - probs                     # the share of all more probable tokens
-    probs = probs.masked_fill(before > top_p, 0)          # the first token always stays: its `before` is 0
+    exact = torch.float32 if logits.device.type == "mps" else torch.float64  # mps has no fp64
+    probs = (logits.to(exact) / temperature).softmax(-1)
+    if 0 < top_k < probs.size(-1):
+        probs = probs * (probs >= probs.topk(top_k).values[:, -1:])
+    if top_p < 1:
+        ordered = probs.sort(descending=True).values
+        before = ordered.cumsum(-1) - ordered                   # the probability of all more probable tokens
+        kept = before < top_p * ordered.sum(-1, keepdim=True)
+        kept[:, 0] = True
+        probs = probs * (probs >= ordered.masked_fill(~kept, 2).amin(-1, keepdim=True))
     cumulative = probs.cumsum(-1)
-    place = (cumulative <= uniform[:, None] * cumulative[:, -1:]).sum(-1, keepdim=True)
-    last = (probs > 0).sum(-1, keepdim=True) - 1          # rounding must not lead into the tail
-    return ids.gather(-1, place.minimum(last)).squeeze(-1)
+    return torch.searchsorted(cumulative, uniform[:, None].to(exact) * cumulative[:, -1:], right=True).squeeze(-1)
 
 
 @torch.inference_mode()
@@ -84,6 +87,7 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
     an interrupted run has left. Their text is the same as among all.
     """
     device, context, eot = model.cos.device, model.config.context, encoding.eot_token
+    max_new_tokens = min(max_new_tokens, context)
     waiting = collections.deque([(i, j) for i in range(len(prompts)) for j in range(n)] if todo is None else todo)
     sizes = {i: len(prompts[i]) for i, _ in waiting}
     for i, size in sizes.items():
@@ -192,3 +196,5 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print()
         raise SystemExit(130)
+    except BrokenPipeError:  # as in `python sample.py ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

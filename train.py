@@ -85,10 +85,11 @@ class TrainConfig(RunConfig):
             raise SystemExit(str(error))
 
 
-# Settings that may differ when a run is continued: they change neither the batches nor the recipe. (Another micro-batch or
-# number of ranks sees the same batches, but sums them in another order and draws other dropout masks.)
+# Settings that may differ when a run is continued: they change neither the batches nor the recipe. (Another number of ranks
+# sums the same batches in another order; another micro-batch also draws other dropout masks. Of the dtype, what "auto" chose
+# is compared instead; of the data, its sha256.)
 MAY_CHANGE = {"data_dir", "out_dir", "micro_batch_size", "log_interval", "eval_interval", "save_interval", "keep_steps",
-              "device", "compile", "deterministic", "wandb"}
+              "device", "dtype", "compile", "deterministic", "wandb"}
 
 
 def load_config(config_class, argv):
@@ -106,11 +107,11 @@ def load_config(config_class, argv):
         if not arg.startswith("--"):
             assigned = {}
             try:
-                with open(arg, encoding="utf-8") as f:
+                with open(arg, encoding="utf-8-sig") as f:
                     exec(compile(f.read(), arg, "exec"), {}, assigned)
             except OSError as error:
                 raise SystemExit(f"{arg}: {error.strerror}; a settings file such as configs/phi1.py is expected")
-            except Exception as error:
+            except (Exception, SystemExit) as error:
                 raise SystemExit(f"{arg} is not a file of plain assignments: {type(error).__name__}: {error}")
             values |= {name: (value, arg) for name, value in assigned.items()}
         elif "=" not in arg:
@@ -142,15 +143,14 @@ def load_config(config_class, argv):
     for field in fields(config_class):
         value = getattr(config, field.name)
         least = 1 if field.type is int and field.name not in ("warmup_steps", "seed") else 0
-        if field.type in (int, float) and not least <= value < math.inf:
-            raise SystemExit(f"{field.name} is {value}; it must be at least {least}")
+        below = 1 if field.name in ("beta1", "beta2", "dropout") else math.inf if field.type is float else 2**63
+        if field.type in (int, float) and not least <= value < below:
+            raise SystemExit(f"{field.name} is {value}; it must be at least {least} and below {below:,}")
     for name, allowed in (("dtype", ("auto", "bf16", "fp16", "fp32")), ("device", ("auto", "cuda", "mps", "cpu"))):
         if getattr(config, name) not in allowed:
             raise SystemExit(f"{name} is {getattr(config, name)!r}; it is one of {', '.join(allowed)}")
     if config.warmup_steps >= config.max_steps:
         raise SystemExit(f"warmup_steps {config.warmup_steps} leaves no room in max_steps {config.max_steps}")
-    if not config.dropout < 1:
-        raise SystemExit(f"dropout is {config.dropout}; it must be below 1")
     if not config.out_dir:
         raise SystemExit("out_dir is not set: name a settings file, or the folder of the run with --out_dir=out/NAME")
     return config, plan
@@ -166,7 +166,7 @@ def read_meta(data_dir):
             meta = json.load(f)
         expected = {split: 2 * meta[split]["tokens"] for split in ("train", "val")}
         meta["tokenizer"], meta["vocab_size"], meta["train"]["sha256"]
-    except OSError:
+    except FileNotFoundError:
         raise SystemExit(f"{path} is not there; make it: python prepare_data.py tokenize CODE_FOLDER "
                          f"--out {data_dir or 'data/NAME'}")
     except (ValueError, KeyError, TypeError) as error:
@@ -359,27 +359,35 @@ def save(path, content):
         free = shutil.disk_usage(os.path.dirname(path)).free
         reason = error.strerror if isinstance(error, OSError) else "the disk is full, most likely"
         raise SystemExit(f"{path} could not be written ({reason}; {free / 1e9:.3f} GB are free). What was saved before is "
-                         "intact: make room and give the same command again")
+                         "intact: mend that and give the same command again")
 
 
-def check_same_run(config, checkpoint, meta, path):
+def check_same_run(config, checkpoint, meta, machine, path):
     """A setting or a data set that would alter the rest of the run stops it."""
-    anew = f"or start another run in another --out_dir (from these weights: finetune.py --init_from={path})"
+    anew = f"start another run in another --out_dir (from these weights: finetune.py --init_from={path})"
+    if checkpoint["config"].keys() != asdict(config).keys():
+        raise SystemExit(f"{path} was made by {'finetune.py' if 'init_from' in checkpoint['config'] else 'train.py'} or another version "
+                         f"of it, and cannot be continued with this script: {anew}")
     for name, value in asdict(config).items():
-        old = checkpoint["config"].get(name, value)
+        old = checkpoint["config"][name]
         if name not in MAY_CHANGE and old != value:
-            raise SystemExit(f"{path} was made with {name} = {old!r}, and now it is {value!r}: restore it, {anew}")
+            raise SystemExit(f"{path} was made with {name} = {old!r}, and now it is {value!r}: restore it, or {anew}")
     if checkpoint["data"] != meta["train"]["sha256"]:
-        raise SystemExit(f"{path} was made from another train.bin than that of {config.data_dir}: restore it, {anew}")
+        raise SystemExit(f"{path} was made from another train.bin than that of {config.data_dir}: restore it, or {anew}")
+    if checkpoint["dtype"] != str(machine.dtype):
+        raise SystemExit(f"{path} was made in {checkpoint['dtype']}, and this machine would go on in {machine.dtype}: set --dtype, "
+                         f"or {anew}")
 
 
 def cut_log(path, step):
     """Drop what log.jsonl says of steps after the checkpoint: they are run again. A torn last line goes as well."""
+    if not os.path.exists(path):
+        return
     kept = []
     with open(path) as f:
         for line in f:
             try:
-                if 0 < step >= json.loads(line)["step"]:
+                if step > 0 and json.loads(line)["step"] <= step:  # a checkpoint of step 0 is from before the first entry
                     kept.append(line)
             except ValueError:
                 pass
@@ -398,6 +406,8 @@ def short(x, giga="B"):
 
 def print_plan(config, c, script, argv):
     """What a run would take, before paying for it. c: its PhiConfig."""
+    if int(os.environ.get("RANK", 0)) > 0:
+        return
     with torch.device("meta"):
         parameters = Phi(c).num_params()
     T = c.context
@@ -426,8 +436,8 @@ def print_plan(config, c, script, argv):
     for gpu in ("A100", "H100") if config.device == "cuda" else ():
         hours = tokens * flops / (0.5 * PEAK_FLOPS[gpu]) / 3600
         print(f"time     {hours:,.1f} hours on one {gpu}, {hours / 8:,.1f} on eight, if they reach 50% of their bf16 peak")
-    launch = "torchrun --nproc_per_node=8" if config.device == "cuda" else "python"
-    print(f"start    {launch} {script} {' '.join(arg for arg in argv if arg != '--plan')}")
+    command = f"{script} {' '.join(arg for arg in argv if arg != '--plan')}"
+    print(f"start    python {command}" + (f", or torchrun --nproc_per_node=8 {command}" if config.device == "cuda" else ""))
 
 
 def print_start(config, model, meta, data, val, accumulation, machine, step):
@@ -460,19 +470,22 @@ def progress_line(config, step, loss, lr, norm, step_tokens, speed, mfu):
 @contextmanager
 def own_folder(folder):
     """Make a run's folder and keep other processes from running in it at the same time."""
+    if int(os.environ.get("RANK", 0)) > 0:
+        yield
+        return
+    new = not os.path.exists(folder)
     os.makedirs(folder, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
     try:
-        if int(os.environ.get("RANK", 0)) == 0:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         raise SystemExit(f"{folder} is in use by another run: wait for it, or choose another --out_dir")
     try:
         yield
     finally:
-        os.close(handle)     # and with it the lock, as the end of the process would
-        if not os.listdir(folder):
-            os.rmdir(folder) # the run was refused
+        os.close(handle)  # and with it the lock, as the end of the process would
+        if new and not os.listdir(folder):
+            os.rmdir(folder)  # the run was refused: leave nothing behind
 
 
 def open_run(config, machine, meta):
@@ -486,8 +499,8 @@ def open_run(config, machine, meta):
         if "optimizer" not in checkpoint:
             raise SystemExit(f"{path} holds weights only (a copy of best.pt or step_N.pt?) and cannot be continued: "
                              "finetune.py --init_from starts a new run from it")
-        check_same_run(config, checkpoint, meta, path)
-    elif any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
+        check_same_run(config, checkpoint, meta, machine, path)
+    elif machine.chief and any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
         raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose "
                          "another --out_dir")
     return checkpoint
@@ -502,6 +515,8 @@ def train(config, new_model):
     checkpoint = open_run(config, machine, meta)
     if checkpoint:
         step, best, tokenizer = checkpoint["step"], checkpoint["best"], checkpoint["tokenizer"]
+        if os.path.exists(at("best.pt")):  # may be of an evaluation after ckpt.pt: it happens again, but best.pt stays the best
+            best = read_checkpoint(at("best.pt"))["best"]
         raw_model = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"])
     else:
         step, best = 0, {"val_loss": math.inf, "step": 0}
@@ -552,7 +567,7 @@ def train(config, new_model):
         if chief:
             save(at(file), {"model": raw_model.state_dict(), "model_config": asdict(shape), "tokenizer": meta["tokenizer"],
                             "step": step, "best": best, "config": asdict(config), "data": meta["train"]["sha256"],
-                            "torch": str(torch.__version__), **more})
+                            "dtype": str(machine.dtype), "torch": str(torch.__version__), **more})
 
     def save_all():
         save_weights("ckpt.pt", optimizer=optimizer.state_dict(), scaler=scaler.state_dict())
@@ -659,15 +674,22 @@ def run_script(main):
         main(sys.argv[1:])
         if dist.is_initialized():
             dist.destroy_process_group()
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
+    except KeyboardInterrupt:
+        raise SystemExit(130)
+    except OSError as error:  # a full disk, no permission, a file in the place of a folder
+        if not error.filename and error.errno != errno.ENOSPC:
             raise
-        raise SystemExit(f"the disk is full ({error.filename}): make room and give the same command again")
+        message = f"{error.filename or 'a file'}: {error.strerror}"
     except SystemExit as error:
-        if isinstance(error.code, str) and int(os.environ.get("RANK", 0)) > 0:
-            time.sleep(3)
-            error.code = 1
-        raise
+        if not isinstance(error.code, str):
+            raise
+        message = error.code
+    else:
+        return
+    if int(os.environ.get("RANK", 0)) > 0:
+        time.sleep(3)
+        raise SystemExit(1)
+    raise SystemExit(message)
 
 
 def main(argv):

@@ -51,7 +51,7 @@ def test_an_exported_model_gives_the_same_logits_in_transformers(tmp_path):
     assert isinstance(theirs, transformers.PhiForCausalLM) and theirs.dtype == torch.float32
     assert difference(ours, theirs) < 1e-4
     again, tokenizer = load_model(str(tmp_path))
-    assert difference(again, theirs) < 1e-4 and tokenizer == "codegen"
+    assert difference(again, theirs) < 1e-4 and tokenizer == "bytes"  # 500 rows are too few for phi-1's
 
 
 def test_an_export_in_bf16_loads_in_bf16(tmp_path):
@@ -146,7 +146,9 @@ def test_dropout_acts_on_attention_and_both_branches_in_training_only():
 
 @pytest.mark.parametrize("change, word", [({"model_type": "llama"}, "llama"), ({"num_key_value_heads": 1}, "num_key_value_heads"),
                                           ({"qk_layernorm": True}, "qk_layernorm"), ({"hidden_act": "relu"}, "hidden_act"),
-                                          ({"vocab_size": 77}, "do not fit"), (None, "not a Hugging Face folder")])
+                                          ({"vocab_size": 77}, "do not fit"), ({"num_hidden_layers": 2}, "2 layers"),
+                                          ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}}, "rope_type"),
+                                          ({"hidden_size": "256"}, "not a Hugging Face folder"), (None, "not a Hugging Face folder")])
 def test_a_folder_that_is_no_phi_ends_in_one_line(tmp_path, change, word):
     hf_phi().save_pretrained(tmp_path)
     path = tmp_path / "config.json"

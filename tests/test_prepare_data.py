@@ -365,7 +365,7 @@ def test_collect_reads_folders_lines_and_posts_and_says_what_it_dropped(tmp_path
     (code / "big.py").write_text("x = 1\n" * 200_000)
     (code / "notes.txt").write_text("not code")
     with gzip.open(code / "deep" / "stack.jsonl.gz", "wt") as f:
-        f.write('{"content": "import os\\n"}\n{"content": 3}\nnot json\n{"content": "def one():\\n    return 1\\n"}\n')
+        f.write('{"content": "import os\\n"}\n{"content": 3}\n\nnot json\n{"content": "def one():\\n    return 1\\n"}\n')
     (tmp_path / "Posts.xml").write_text(POSTS)
     done = stage(None, "collect", code, tmp_path / "Posts.xml", "--out", tmp_path / "web.jsonl.gz", "--workers", 2)
     assert done.returncode == 0, done.stderr
@@ -376,7 +376,7 @@ def test_collect_reads_folders_lines_and_posts_and_says_what_it_dropped(tmp_path
     assert "4 of 12 documents kept" in done.stdout and "2 exact duplicate" in done.stdout
     for reason in ("1 not Python 3", "1 a line over 1000 characters", "1 few letters and digits", "1 over 1 MB"):
         assert reason in done.stdout
-    assert "stack.jsonl.gz: 2 corrupt lines left out: 2 (no text in field 'content'), 3 (not JSON)" in done.stdout
+    assert "stack.jsonl.gz: 2 corrupt lines left out: 2 (no text in field 'content'), 4 (not JSON)" in done.stdout
     assert "duplicate rate 33.3%" in done.stdout and "next: python prepare_data.py annotate" in done.stdout
 
 
@@ -696,11 +696,15 @@ def test_a_planted_problem_is_found_by_the_stage_that_should_and_innocents_stay(
         assert decontaminated(tmp_path, plants + INNOCENT, "--tau", tau, "--ngrams", ngrams) == expected
 
 
-def test_embeddings_find_what_lies_close_when_asked(labelled, tmp_path):
+def test_embeddings_find_what_lies_close_when_asked(labelled, tmp_path, capsys):
     options = ("--tau", 0, "--ngrams", 0, "--encoder", labelled[0] / "tiny.pt", "--distance", 0.05, "--device", "cpu")
     assert decontaminated(tmp_path, [WHOLE, *INNOCENT], *options) == [1, 2]
+    (tmp_path / "e.jsonl").write_text("\n\n" + (tmp_path / "e.jsonl").read_text())  # lines are counted alike with blank ones among them
+    (tmp_path / "c.jsonl").unlink()
+    prepare_data.main(["decontaminate", str(tmp_path / "e.jsonl"), "--against", str(tmp_path / "bench.jsonl"), "--out", str(tmp_path / "c.jsonl"), *map(str, options)])
+    assert [row["text"] for row in rows(tmp_path / "c.jsonl")] == INNOCENT and "1 embedding" in capsys.readouterr().out
     row, = rows(tmp_path / "c.similar.jsonl")
-    assert row["similar"] and row["distance"] < 0.01 and row["nearest_line"] == 1
+    assert row["similar"] and row["distance"] < 0.01 and row["nearest_line"] == 3
 
 
 def test_a_corrupt_line_among_exercises_is_counted_and_named(tmp_path, capsys):
@@ -735,7 +739,7 @@ def test_the_match_rate_is_that_of_a_slow_longest_common_subsequence_and_pruning
     problems = [(f"p{i}", ["w"], types) for i, (_, types) in enumerate([*types_in("sched.py", "bisect.py"), *types_in("heapq.py")])]
     monkeypatch.setattr(prepare_data, "start_plain_worker", lambda: None)
     prepare_data.start_decontaminate(problems, 0.8, 1)
-    _, (kept, counts, _, hits) = prepare_data.decontaminate_task((0, (0, 0, "text", [json.dumps({"text": code}).encode() for code in functions])))
+    _, (kept, counts, _, hits) = prepare_data.decontaminate_task((0, "text", (1, [json.dumps({"text": code}).encode() for code in functions])))
     rates = np.array([[2 * slow_common_length(a, b) / (len(a) + len(b)) for _, _, b in problems] for a in types])
     best = np.zeros(len(problems))
     for p, rate, _, _, _ in hits:

@@ -46,7 +46,7 @@ def test_every_document_is_there_once_in_a_random_order_that_is_the_same_for_any
     sources, texts = corpus
     for name, options in (("one", ["--workers", "1"]), ("three", ["--workers", "3"]), ("seed", ["--seed", "5"])):
         done = tokenize(*sources, "--out", tmp_path / name, "--val", "0.1", *options)
-        assert done.returncode == 0 and "next: python train.py" in done.stdout
+        assert done.returncode == 0 and "next: python train.py CONFIG" in done.stdout
     for split in ("train", "val"):
         assert (tmp_path / "one" / f"{split}.bin").read_bytes() == (tmp_path / "three" / f"{split}.bin").read_bytes()
         assert documents(tmp_path / "one", split) != documents(tmp_path / "seed", split)
@@ -119,7 +119,7 @@ def test_what_cannot_be_used_is_skipped_and_counted(tmp_path, ranks):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["nowhere"], "nowhere is not there"), (["empty"], "holds no text"), (["requirements.txt", "--val", "1.5"], "--val is 1.5"),
+    (["nowhere"], "nowhere is not there, or no file"), (["empty"], "holds no text"), (["requirements.txt", "--val", "1.5"], "--val is 1.5"),
     (["requirements.txt"], "0 for validation"), (["Makefile"], "sources are folders"), (["cut.jsonl.gz"], "cannot be read to its end")])
 def test_a_mistake_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, words):
     (tmp_path / "empty").mkdir()

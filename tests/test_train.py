@@ -212,6 +212,34 @@ def test_two_ranks_equal_one_with_twice_the_accumulation(data, tmp_path, referen
         assert [x for x in b if x is not None] == pytest.approx([x for x in a if x is not None], rel=2e-5)
 
 
+def test_a_run_killed_in_its_first_evaluation_or_whose_log_is_gone_continues(data, tmp_path, monkeypatch, reference):
+    monkeypatch.setattr(train, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+    with pytest.raises(KeyboardInterrupt):
+        train.main(tiny_run(data, tmp_path / "run"))
+    assert os.listdir(tmp_path / "run") == ["ckpt.pt"]
+    monkeypatch.undo()
+    train.main(tiny_run(data, tmp_path / "run"))
+    assert log_of(tmp_path / "run", *NUMBERS) == log_of(reference, *NUMBERS)
+
+
+def test_a_best_checkpoint_later_than_the_one_continued_from_stays_the_best(data, tmp_path, monkeypatch):
+    arguments = tiny_run(data, tmp_path / "run") + ["--eval_interval=10", "--save_interval=14"]
+    real, saves = train.save, []
+    def save(path, content):
+        real(path, content)
+        saves.append((os.path.basename(path), content["step"]))
+        if saves[-1] == ("best.pt", 20):
+            raise KeyboardInterrupt
+    monkeypatch.setattr(train, "save", save)
+    with pytest.raises(KeyboardInterrupt):
+        train.main(arguments)
+    monkeypatch.undo()
+    best = read_checkpoint(str(tmp_path / "run" / "best.pt"))["best"]
+    train.main(arguments + ["--eval_interval=15", "--learning_rate=0.001"])
+    losses = {step: loss for step, loss in log_of(tmp_path / "run", "val_loss") if loss is not None}
+    assert losses[15] > best["val_loss"] and read_checkpoint(str(tmp_path / "run" / "best.pt"))["best"]["val_loss"] <= best["val_loss"]
+
+
 def test_a_finished_run_is_left_as_it_is(data, reference, capsys):
     before = {f.name: f.stat().st_mtime_ns for f in reference.iterdir() if f.name != "log.jsonl"} , log_of(reference, *NUMBERS)
     train.main(tiny_run(data, reference))
@@ -271,7 +299,8 @@ def refused(function, *arguments):
     ("--n_layer=4.0", "n_layer takes int, got 4.0 (float)"), ("--compile=1", "compile takes bool"), ("--max_steps", "--max_steps=VALUE"),
     ("--n_layer=True", "n_layer takes int, got True"), ("--batch_size=0", "batch_size is 0; it must be at least 1"), ("--learning_rate=nan", "learning_rate"),
     ("--learning_rate=-1.0", "at least 0"), ("--dropout=1.0", "below 1"), ("--dtype=int8", "bf16, fp16, fp32"), ("--device=tpu", "cuda"),
-    ("--warmup_steps=40", "leaves no room"), ("--keep_steps=('a',)", "whole numbers"), ("--n_head=5", "n_head 5"), ("--rotary_dim=7", "rotary_dim 7"),
+    ("--warmup_steps=40", "leaves no room"), ("--keep_steps=('a',)", "whole numbers"), ("--beta1=1.5", "beta1 is 1.5"),
+    ("--seed=99999999999999999999", "seed"), ("--n_head=5", "n_head 5"), ("--rotary_dim=7", "rotary_dim 7"),
     ("--batch_size=10", "batch_size 10 is not a multiple of 1 ranks x micro_batch_size 4 = 4"), ("--vocab_size=200", "vocab_size is 200"),
     ("--context=100000", "one window takes 100,001"), ("--data_dir=nowhere", "prepare_data.py tokenize"), ("configs/none.py", "configs/none.py"),
     ("README.md", "not a file of plain assignments"), ("--out_dir=", "out_dir is not set")])
@@ -313,6 +342,8 @@ def test_a_run_is_not_continued_with_what_would_alter_it(data, tmp_path, referen
     for argument, words in (("--learning_rate=0.5", "learning_rate = 0.001, and now it is 0.5"), ("--seed=1", "seed = 1337"), ("--n_layer=3", "n_layer = 2"),
                             ("--max_steps=41", "max_steps = 40")):
         assert words in refused(train.main, again + [argument])
+    assert "was made by train.py" in refused(finetune.main, finetuning(data, tmp_path / "run", reference / "best.pt"))
+    assert "float32" in refused(train.main, again + ["--dtype=bf16"])
     shutil.copytree(data, tmp_path / "bins")
     tokens = np.fromfile(tmp_path / "bins" / "train.bin", dtype=np.uint16)
     tokens[::-1].tofile(tmp_path / "bins" / "train.bin")
@@ -340,6 +371,8 @@ def test_a_folder_that_cannot_be_continued_is_not_overwritten(data, tmp_path, re
 def test_a_folder_in_use_is_refused(data, tmp_path):
     with train.own_folder(str(tmp_path / "run")):
         assert "in use by another run" in run("train.py", *tiny_run(data, tmp_path / "run")).stderr
+    (tmp_path / "file").write_text("")
+    assert run("train.py", *tiny_run(data, tmp_path / "file")).stderr == f"{tmp_path / 'file'}: File exists\n"
 
 
 def test_a_loss_that_is_not_a_number_stops_the_run_and_leaves_a_good_checkpoint(data, tmp_path):

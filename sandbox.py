@@ -1,0 +1,520 @@
+r"""
+Judge programs that a language model wrote, without trusting them.
+
+    with Sandbox(workers=2) as box:
+        print(box.level)                                   # namespaces+landlock+seccomp+rlimits
+        for i, verdict in box.judge([Program(code="def add(a, b):\n    return a - b", test="assert add(1, 2) == 3")]):
+            print(i, verdict.status, verdict.reason)       # 0 failed AssertionError: assert add(1, 2) == 3
+
+One helper per worker (a clean interpreter, never a fork of the process that holds torch) forks twice per program:
+
+    caller --program-->  tests: setup and test run here   --"call add(1, 2)"-->  candidate: code runs here, in jail
+           <--verdict--  (the helper waits and cleans up) <------- "-1" -------
+
+The candidate is forked before the program is read, so no assert is ever in its memory, and all it can do is answer calls: what it
+does to its own process (exit, patch builtins, walk frames, write to the pipe) changes an answer, never the comparison. Answers are
+rebuilt from a fixed table of builtin types, KINDS: no pickle, no eval. What is no literal (a generator, a closure, an instance) stays
+where it is, and the other side gets a Remote: to call, iterate, pass back, ask for attributes. Exceptions cross as their nearest
+builtin type. Names in a test that neither it, setup, builtins nor the standard library define are looked up in the candidate.
+
+Covered (Linux 5.13 with Landlock, x86-64 or aarch64, without root or packages; namespaces are added where they are allowed): forged
+verdicts, early exits, crashes, endless loops, recursion, floods, bombs of memory, threads and disk; processes, network, signals,
+ptrace, shared memory, keyrings, io_uring, mounts, chmod (seccomp); root's powers (capabilities); files but for one private empty
+folder and the standard library (Landlock). After each program its processes are gone and its folder is empty, also if the caller dies.
+NOT covered:
+- bugs of the kernel; timing; whether a path exists; without namespaces the sum of many 16 MB files, and the folder of a killed helper;
+- tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
+- answers: identity; operators, len() and isinstance on a Remote (own classes, dict.keys()); nesting beyond a few hundred; subclasses
+  (a Counter is a dict). Of arguments changed in place: all but containers given by position to a call that does not raise;
+- honest programs that need processes, network, chmod or site-packages: they fail. `if __name__ == "__main__":` is not entered.
+"""
+import builtins, collections, contextlib, ctypes, gc, importlib, itertools, json, os, platform, random, re, select, signal, socket
+import struct, subprocess, sys, tempfile, time, traceback, types
+from datetime import date, datetime, time as datetime_time, timedelta
+from decimal import Decimal
+from fractions import Fraction
+from typing import NamedTuple
+
+class Program(NamedTuple):
+    code: str              # written by the model: runs in the candidate's process only
+    test: str              # statements; an exception means failed. For HumanEval: its test + "\ncheck(add)"
+    entry_point: str = ""  # taken from the candidate even where setup or builtins have the name too (MBPP 126 tests a `sum`)
+    timeout: float = 3.0   # seconds of wall clock: loading, calls and tests together
+    setup: str = ""        # trusted, runs before test: HumanEval's prompt (its helpers!), MBPP's test_imports and test_setup_code
+
+class Verdict(NamedTuple):
+    status: str            # passed, failed, timeout, crashed or memory
+    reason: str            # one line, the same in every run and for any number of workers
+    seconds: float
+
+class SandboxError(RuntimeError):
+    """No isolation here, or the harness itself failed three times (no memory, helper killed): says nothing about the program."""
+
+MAX_MESSAGE = 16 << 20  # bytes in one message between tests and candidate
+LIMITS = dict(CORE=0, FSIZE=16 << 20, NOFILE=256, STACK=64 << 20)  # bytes in a file, open files, stack (8 MB: too few to recurse deep)
+OUT_OF_MEMORY = 77      # exit code of a process that gives up: it may have no memory left for a message
+
+# ---- Values on the pipe ---------------------------------------------------------------------------------------------------------
+# Messages are lines of JSON. null, booleans, strings, floats and 64-bit ints stand for themselves, [kind, part, part..] for the rest.
+
+KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). What is a subclass crosses as its base class
+    **{t.__name__: (t, list, t) for t in (list, tuple, set, frozenset, collections.deque)},
+    "dict": (dict, lambda v: [x for item in v.items() for x in item], lambda p: dict(zip(p[::2], p[1::2], strict=True))),
+    "int": (int, lambda v: [hex(v)], lambda p: int(p[0], 16)),  # huge ones, and subclasses of these three
+    "float": (float, lambda v: [float(v)], lambda p: p[0]),
+    "str": (str, lambda v: [str.__str__(v)], lambda p: p[0]),
+    **{t.__name__: (t, lambda v: [v.hex()], lambda p, t=t: t.fromhex(p[0])) for t in (bytes, bytearray)},
+    **{t.__name__: (t, lambda v: [v.isoformat()], lambda p, t=t: t.fromisoformat(p[0])) for t in (datetime, date, datetime_time)},
+    **{t.__name__: (t, lambda v: [str(v)], lambda p, t=t: t(p[0])) for t in (complex, Fraction, Decimal)},
+    "match": (re.Match, lambda v: [True], lambda p: p[0]),  # tests ask only whether there is one
+    "range": (range, lambda v: [v.start, v.stop, v.step], lambda p: range(*p)),
+    "timedelta": (timedelta, lambda v: [v.days, v.seconds, v.microseconds], lambda p: timedelta(*p))}
+TYPES = {t.__name__: t for t in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)}  # cross by name
+# Without StopIteration, which crosses as Exception: it would end a map() in the tests in silence, and all(map(...)) would hold
+EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException) and n != "StopIteration"}
+
+class Remote:
+    """Something that lives at the other end of the pipe."""
+    def __init__(self, peer, handle):
+        self.__dict__.update(_peer=peer, _handle=handle)
+    def __call__(self, /, *args, **kwargs):
+        return self._peer.call(self._handle, *args, **kwargs)
+    def __iter__(self):
+        return self._peer.call("iter", self)
+    def __next__(self):
+        for item in self._peer.call("next", self):
+            return item
+        raise StopIteration
+    def __getattr__(self, name):
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return self._peer.call("getattr", self, name)
+    def __setattr__(self, name, value):
+        self._peer.call("setattr", self, name, value)
+
+class Peer:
+    """One end of the pipe. A call waits for its reply, and answers calls that come in meanwhile (to a lambda of the tests)."""
+    # names: what the other end may call besides what was sent to it. lost(why): called when the other end is gone or talks nonsense;
+    # it never returns, and is no exception because an `except:` in a test would swallow that
+    def __init__(self, pipe, lost, **names):
+        self.pipe, self.lost, self.remotes = pipe.makefile("rwb"), lost, {}
+        self.exports = {"iter": iter, "next": lambda iterator: list(itertools.islice(iterator, 1)), **names}
+
+    def pack(self, v):
+        if v is None or type(v) in (bool, float, str) or type(v) is int and -2**63 <= v < 2**63:
+            return v
+        for kind, (cls, split, _) in KINDS.items():
+            if isinstance(v, cls):
+                return [kind, *map(self.pack, split(v))]
+        if type(v) is Remote:
+            return ["yours", v._handle]
+        if isinstance(v, type) and TYPES.get(v.__name__) is v:
+            return ["type", v.__name__]
+        self.exports[id(v)] = v
+        return ["remote", id(v)]
+
+    def unpack(self, v):
+        """The inverse of pack: makes literals, stand-ins, and what was sent from here before. Nothing else."""
+        if type(v) is not list:
+            return v
+        kind, parts = v[0], [self.unpack(part) for part in v[1:]]
+        if kind in KINDS:
+            return KINDS[kind][2](parts)
+        (handle,) = parts
+        if kind == "remote":
+            return self.remotes.setdefault(handle, Remote(self, handle))
+        return {"yours": self.exports, "type": TYPES}[kind][handle]
+
+    def send(self, *message):
+        line = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        if len(line) > MAX_MESSAGE:
+            raise ValueError("too many bytes to pass")
+        with contextlib.suppress(OSError):  # the other end is gone, as receive() will find
+            self.pipe.write(line)
+            self.pipe.flush()
+
+    def receive(self):
+        line = self.pipe.readline(MAX_MESSAGE + 1)
+        if not line.endswith(b"\n"):
+            self.lost("an answer is too long" if len(line) > MAX_MESSAGE else "")
+        return json.loads(line.decode("utf-8", "surrogatepass"))
+
+    def call(self, target, /, *args, **kwargs):
+        """Call what the other end has under this name or handle. Returns what it returns and raises what it raises."""
+        self.send("call", target, [self.pack(v) for v in args], {name: self.pack(v) for name, v in kwargs.items()})
+        try:
+            while (message := self.receive())[0] == "call":
+                self.answer(*message[1:])
+            _, error, value, changes = message
+            value = self.unpack(value)
+            exception = error and EXCEPTIONS[error](*value)
+            for i, new in changes:
+                args[i].clear()
+                (args[i].update if isinstance(args[i], (dict, set)) else args[i].extend)(self.unpack(new))
+        except Exception:
+            self.lost("an answer cannot be read")
+        if error:
+            raise exception
+        return value
+
+    def answer(self, target, args, kwargs):
+        try:
+            values = [self.unpack(v) for v in args]
+            value = self.exports[target](*values, **{name: self.unpack(v) for name, v in kwargs.items()})
+            changes = [(i, new) for i, v in enumerate(values) if hasattr(type(v), "clear") and (new := self.pack(v)) != args[i]]
+            self.send("reply", "", self.pack(value), changes)
+        except MemoryError:
+            raise
+        except BaseException as e:
+            base = next(c for c in type(e).__mro__ if EXCEPTIONS.get(c.__name__) is c)
+            args = [str(e)] if base is SyntaxError else [a if type(a) in (int, str, bytes) else repr(a) for a in e.args]
+            self.send("reply", base.__name__, self.pack(args), [])
+
+# ---- The jail -------------------------------------------------------------------------------------------------------------------
+# Numbers: asm/unistd_64.h (x86-64), asm-generic/unistd.h (aarch64), linux/seccomp.h, landlock.h, prctl.h, sched.h, mount.h
+
+DENIED = """
+    fork 57 -1  vfork 58 -1  execve 59 221  execveat 322 281  setsid 112 157  setpgid 109 154  unshare 272 97  setns 308 268
+    ptrace 101 117  process_vm_readv 310 270  process_vm_writev 311 271  pidfd_open 434 434  pidfd_getfd 438 438
+    tkill 200 130  rt_sigqueueinfo 129 138  rt_tgsigqueueinfo 297 240  pidfd_send_signal 424 424
+    setpriority 141 140  sched_setparam 142 118  sched_setscheduler 144 119  sched_setaffinity 203 122  sched_setattr 314 274
+    ioprio_set 251 30  socket 41 198  connect 42 203  bind 49 200  bpf 321 280  perf_event_open 298 241  userfaultfd 323 282
+    io_uring_setup 425 425  io_uring_enter 426 426  io_uring_register 427 427  add_key 248 217  request_key 249 218  keyctl 250 219
+    memfd_create 319 279  memfd_secret 447 447  mq_open 240 180  mq_unlink 241 181  shmget 29 194  shmat 30 196  shmctl 31 195
+    semget 64 190  semop 65 193  semctl 66 191  semtimedop 220 192  msgget 68 186  msgsnd 69 189  msgrcv 70 188  msgctl 71 187
+    chmod 90 -1  fchmod 91 52  fchmodat 268 53  chown 92 -1  fchown 93 55  lchown 94 -1  fchownat 260 54  utime 132 -1
+    utimes 235 -1  futimesat 261 -1  utimensat 280 88  setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7  removexattr 197 14
+    lremovexattr 198 15  fremovexattr 199 16  truncate 76 45
+"""  # name, x86-64, aarch64. From chmod on: Landlock does not govern these. Mounting: Landlock forbids it, and no capability is left
+LOAD, EQUAL, ANY_BIT, AT_LEAST, GIVE = 0x20, 0x15, 0x45, 0x35, 0x06  # instructions: (what, skips if true, skips if false, value)
+ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
+CHECKED = [  # name, x86-64, aarch64, argument, test, value, and whether the call is denied if that holds or if not
+    ("clone", 56, 220, 0, ANY_BIT, 0x10000, False),  # CLONE_THREAD: threads only
+    ("kill", 62, 129, 0, EQUAL, "pid", False), ("tgkill", 234, 131, 0, EQUAL, "pid", False), ("prlimit64", 302, 261, 0, EQUAL, 0, False),
+    ("prctl", 157, 167, 0, EQUAL, 1, True),  # PR_SET_PDEATHSIG: we need ours. Then F_SETOWN(_EX), FIOSETOWN, SIOCSPGRP: signals
+    *(("fcntl", 72, 25, 1, EQUAL, v, True) for v in (8, 15)), *(("ioctl", 16, 29, 1, EQUAL, v, True) for v in (0x8901, 0x8902)),
+    ("socketpair", 53, 199, 1, ANY_BIT, 0xE, True)]  # SOCK_STREAM only (asyncio needs it): others could send to any socket
+LAST_SYSCALL = 450  # newer ones get ENOSYS, as from an older kernel
+ARCH, AUDIT_ARCH, CAPSET = {"x86_64": (0, 0xC000003E, 126), "aarch64": (1, 0xC00000B7, 91)}.get(platform.machine(), (None,) * 3)
+LINUX = sys.platform == "linux" and ARCH is not None and sys.maxsize > 2**32
+libc = ctypes.CDLL(None, use_errno=True) if hasattr(os, "fork") else None
+
+def system(function, *args):
+    """Call a function of the C library by name, or a system call by number. Does nothing where there is no Linux."""
+    if not LINUX:
+        return
+    args = [ctypes.c_long(a) if isinstance(a, int) else a for a in args]
+    result = getattr(libc, function)(*args) if isinstance(function, str) else libc.syscall(ctypes.c_long(function), *args)
+    if result < 0:
+        raise OSError(ctypes.get_errno(), f"{function}: {os.strerror(ctypes.get_errno())}")
+    return result
+
+def seccomp():
+    code = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, AUDIT_ARCH), (GIVE, 0, 0, KILL),  # 32-bit system calls have other numbers
+            (LOAD, 0, 0, 0), (AT_LEAST, 0, 1, LAST_SYSCALL + 1), (GIVE, 0, 0, ENOSYS),  # x32 included
+            (EQUAL, 0, 1, 435), (GIVE, 0, 0, ENOSYS)]  # clone3: libc then uses clone, whose flags can be seen
+    for number in DENIED.split()[1 + ARCH::3]:
+        code += [(EQUAL, 0, 1, int(number) % 2**32), (GIVE, 0, 0, EPERM)]
+    for _, *numbers, argument, test, value, denied in CHECKED:  # the low half of the argument is all the kernel looks at
+        code += [(EQUAL, 0, 4, numbers[ARCH]), (LOAD, 0, 0, 16 + 8 * argument),
+                 (test, not denied, denied, os.getpid() if value == "pid" else value), (GIVE, 0, 0, EPERM), (LOAD, 0, 0, 0)]
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in [*code, (GIVE, 0, 0, ALLOW)])
+    system("prctl", 38, 1, 0, 0, 0)  # no new privileges
+    system("prctl", 22, 2, struct.pack("HP", len(code) // 8, ctypes.cast(code, ctypes.c_void_p).value), 0, 0)
+
+def landlock_rules(folder):
+    """-> descriptor of a ruleset: all but devices and sockets in the folder, reading of the standard library, and nothing else."""
+    version = system(444, None, 0, 1)
+    rights = (1 << 13) - 1 | (version >= 2) << 13 | (version >= 3) << 14 | (version >= 5) << 15  # bits in the order of landlock.h
+    wanted = [rights] + [3] * (version >= 4) + [3] * (version >= 6)  # files; TCP; abstract sockets and signals
+    rules = system(444, struct.pack(f"{len(wanted)}Q", *wanted), 8 * len(wanted), 0)
+    unwanted = 1 << 0 | 1 << 6 | 1 << 9 | 1 << 11 | 1 << 15  # execute, character device, socket, block device, ioctl on devices
+    granted = {folder: rights & ~unwanted, "/dev/null": rights & (1 << 1 | 1 << 2 | 1 << 14)}  # write, read, truncate
+    for path in [*sys.path, *os.environ.get("LD_LIBRARY_PATH", "").split(":"), sys.base_prefix + "/lib", "/usr/lib", "/usr/lib64",
+                 "/lib", "/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/zero", "/dev/urandom"]:
+        if path[1:] and os.path.exists(path):
+            granted[path] = 1 << 2 | os.path.isdir(path) << 3  # read, list
+    for path, bits in granted.items():
+        fd = os.open(path, os.O_PATH)
+        system(445, rules, 1, struct.pack("=Qi", bits, fd), 0)
+        os.close(fd)
+    return rules
+
+def landlock(rules):
+    system("prctl", 38, 1, 0, 0, 0)
+    system(446, rules, 0)
+
+def enter_namespaces():
+    """Of our own: users, mounts, network, IPC, host name, and processes: for our children, and when the first dies, all die."""
+    uid, gid = os.geteuid(), os.getegid()
+    system("unshare", 0x10000000 | 0x00020000 | 0x40000000 | 0x20000000 | 0x08000000 | 0x04000000)
+    for name, text in [("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")]:
+        with open(f"/proc/self/{name}", "w") as f:
+            f.write(text)
+    system("mount", b"none", b"/", None, 1 << 14 | 1 << 18, None)  # recursive, private: the outside does not see our mounts
+    system("mount", b"tmpfs", b"/proc", b"tmpfs", 2 | 4, b"size=64m,nr_inodes=8192,mode=700")  # no setuid, no devices.
+    # This is the private folder. It hides /proc, and lies there because that folder exists everywhere and holds no library
+
+# ---- The two processes of a program ---------------------------------------------------------------------------------------------
+
+def child(function, *args):
+    """Fork a process that runs the function, dies with its parent, and never returns. -> its pid"""
+    system("prctl", 36, 1, 0, 0, 0)  # orphans of our children become ours, to be waited for
+    parent, code, pid = os.getpid(), 1, os.fork()
+    if pid:
+        return pid
+    try:
+        system("prctl", 1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+        if os.getppid() in (parent, 0):  # 0: the parent is outside of our process namespace
+            function(*args)
+            code = 0
+    except MemoryError:
+        code = OUT_OF_MEMORY
+    finally:
+        os._exit(code)
+
+def wait(pid):
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+def be_candidate(pipe, layers, rules):
+    """Go to jail, say so, and answer calls until killed. Knows nothing of the program yet: its code comes over the pipe."""
+    if "landlock" in layers:
+        landlock(rules)  # a second time: out of here, no signal or ptrace reaches the tests
+    if "seccomp" in layers:
+        seccomp()
+    os.dup2(pipe.detach(), 3)
+    os.dup2(1, 0)
+    os.closerange(4, LIMITS["NOFILE"])
+    module = sys.modules["candidate"] = types.ModuleType("candidate")
+    random.seed(0)
+    peer = Peer(socket.socket(fileno=3), lambda why: os._exit(1), getattr=getattr, setattr=setattr, get=lambda name: vars(module)[name],
+                load=lambda code: exec(compile(code, "<candidate>", "exec", dont_inherit=True), vars(module)))
+    peer.send("jailed")
+    while True:
+        peer.answer(*peer.receive()[1:])
+
+def be_tests(config, rules):
+    """Fork the candidate, read a program from descriptor 0, run its tests, and write the verdict to descriptor 1, the caller's."""
+    os.setpgid(0, 0)
+    output, folder, program, start = os.dup(1), os.getcwd(), None, 0
+    os.dup2(os.open(os.devnull, os.O_RDWR), 1)
+    os.dup2(1, 2)
+    import resource  # not on Windows
+    for name, value in [*LIMITS.items(), *[("AS", config["memory_mb"] << 20)] * LINUX]:  # macOS refuses to limit memory
+        kind = getattr(resource, "RLIMIT_" + name)
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, [value if hard == -1 else min(value, hard)] * 2)
+    system(CAPSET, struct.pack("II", 0x20080522, 0), bytes(24))  # no capabilities: root still owns files, but those Landlock hides
+    if "landlock" in config["layers"]:
+        landlock(rules)  # before the fork: out of a domain of our own, our death could not kill the candidate
+    ours, theirs = socket.socketpair()
+    candidate = child(be_candidate, theirs, config["layers"], rules)
+    theirs.close()
+    if "seccomp" in config["layers"]:
+        seccomp()
+    def end(status, reason=""):
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        reason = re.sub("0x[0-9a-f]{6,}", "0x..", " ".join(reason.replace(folder, "~").split()))  # the same in every run
+        reason = "".join(c if c.isprintable() else "?" for c in reason)[:200]
+        # past the helper, whose memory the next candidate inherits, for a reason may quote an assert
+        os.write(output, json.dumps([status, reason, round(time.monotonic() - start, 4)]).encode() + b"\n")
+        os._exit(0)
+    def lost(why):
+        if program is None:
+            os._exit(1)  # the candidate could not be set up: an error of the harness
+        end(*("failed", why) if why else died(wait(candidate)))
+    peer = Peer(ours, lost)
+    peer.receive()
+    job = sys.stdin.buffer.readline()
+    os.dup2(1, 0)
+    program, start = Program(*json.loads(job.decode("utf-8", "surrogatepass"))), time.monotonic()
+    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    signal.setitimer(signal.ITIMER_REAL, program.timeout)  # kills us, which kills the candidate
+    try:
+        run(program, peer)
+    except BaseException as e:
+        text = ""
+        with contextlib.suppress(Exception):  # an argument that cannot be printed, such as an int of 5,000 digits
+            text = str(e)
+            if isinstance(e, AssertionError) and not text:  # show the assert itself
+                lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if frame.filename == "<test>"]
+                text = re.split("\r\n?|\n", program.test)[lines[-1] - 1].strip()
+        end("memory" if isinstance(e, MemoryError) else "failed", type(e).__name__ + (f": {text}" if text else ""))
+    end("passed")
+
+def run(program, peer):
+    class Names(dict):
+        """The globals of the tests. What they lack are builtins, else modules of the standard library, else the candidate's."""
+        def __missing__(self, name):
+            ours = name != program.entry_point
+            if ours and hasattr(builtins, name):
+                raise KeyError(name)  # Python goes on to look there
+            self[name] = importlib.import_module(name) if ours and name in sys.stdlib_module_names else peer.call("get", name)
+            return self[name]
+    names = Names(__name__="tests")
+    peer.call("load", program.code)
+    random.seed(0)  # HumanEval 32, 38, 50 and 53 draw their inputs
+    exec(compile(program.setup, "<setup>", "exec", dont_inherit=True), names)
+    names.pop(program.entry_point, None)  # HumanEval's prompt defines a stub
+    exec(compile(program.test, "<test>", "exec", dont_inherit=True), names)
+
+def died(code):
+    if code == OUT_OF_MEMORY:
+        return "memory", "MemoryError"
+    if code < 0:
+        return "crashed", "killed by " + next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
+    return "crashed", f"left with exit code {code} instead of answering"
+
+# ---- The helper -----------------------------------------------------------------------------------------------------------------
+
+def helper(config):
+    steps = dict(namespaces=enter_namespaces, landlock=lambda: landlock(landlock_rules("/")), seccomp=seccomp) if LINUX else {}
+    # each is tried in a throw-away child: some systems let unshare succeed and then refuse the rest
+    layers = [name for name, step in steps.items() if config.get(name, True) and wait(child(step)) == 0]
+    config.update(layers=layers, level="+".join([*layers, "rlimits"]))
+    if not config["allow_unsafe"] and not {"landlock", "seccomp"} <= set(layers):
+        return print(json.dumps(["", "untrusted programs need Linux with Landlock and seccomp; this system offers "
+                                     f"{config['level']} (allow_unsafe=True runs them all the same)"]))
+    folder = "/proc" if "namespaces" in layers else tempfile.mkdtemp(prefix="sandbox-")
+    if "namespaces" in layers:
+        enter_namespaces()
+    server = child(serve, config, folder)
+    os.close(1)
+    poll = select.poll()
+    poll.register(0, 0)
+    poll.poll()  # until the caller is gone, or has no more
+    os.kill(server, signal.SIGKILL)  # the tests die with it, and the candidate with them
+    reap()
+    if "namespaces" not in layers:
+        empty(folder)
+        os.rmdir(folder)
+
+def reap():
+    with contextlib.suppress(ChildProcessError):
+        while True:
+            os.waitpid(-1, 0)
+
+def serve(config, folder):
+    rules = landlock_rules(folder) if "landlock" in config["layers"] else None
+    os.chdir(folder)
+    os.environ.update(HOME=folder, TMPDIR=folder)
+    tempfile.tempdir = folder
+    for name in """array bisect calendar cmath copy dataclasses enum functools hashlib heapq inspect io numbers operator statistics
+                   string textwrap threading unicodedata""".split():  # what programs import most: saves them the time
+        importlib.import_module(name)
+    gc.freeze()  # the children's garbage collections leave our pages alone: fewer to copy
+    print(json.dumps([config["level"], ""]), flush=True)
+    while True:
+        tests = child(be_tests, config, rules)
+        code = wait(tests)
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(tests, signal.SIGKILL)  # nobody has left the process group: seccomp denies setsid and setpgid
+        reap()
+        empty(folder)
+        print(code, flush=True)
+
+def empty(folder):
+    """Without recursion: programs nest folders deeper than a path or a stack may be, so what a folder holds is lifted up first."""
+    while names := os.listdir(folder):
+        for path in [os.path.join(folder, name) for name in names]:
+            if os.path.islink(path) or not os.path.isdir(path):
+                os.unlink(path)
+                continue
+            os.chmod(path, 0o700)
+            for inner in list(os.scandir(path)):
+                if inner.is_dir(follow_symlinks=False):
+                    os.chmod(inner.path, 0o700)  # only a folder that we may write to can be moved
+                os.rename(inner.path, os.path.join(folder, os.urandom(8).hex()))
+            os.rmdir(path)
+
+# ---- The caller's side ----------------------------------------------------------------------------------------------------------
+
+class Sandbox(contextlib.AbstractContextManager):
+    """Judges programs with `workers` helpers, one program each at a time. Leaving the `with` block ends them."""
+    def __init__(self, workers=None, memory_mb=1024, namespaces=True, allow_unsafe=False):
+        if libc is None:
+            raise SandboxError("untrusted programs need Linux: this system cannot even fork")
+        self.config, self.helpers = dict(memory_mb=memory_mb, namespaces=namespaces, allow_unsafe=allow_unsafe), []
+        for _ in range(workers or os.cpu_count()):
+            self.start()
+
+    def start(self):
+        # No -I: it would ignore PYTHONHASHSEED, and the order of a set must be the same in every run. -s -S: no site-packages
+        env = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace",
+               "MALLOC_ARENA_MAX": "2", "TZ": "UTC", **{k: os.environ[k] for k in ("TMPDIR", "LD_LIBRARY_PATH") if k in os.environ}}
+        helper = subprocess.Popen([sys.executable, "-s", "-S", os.path.abspath(__file__), json.dumps(self.config)], env=env, cwd="/",
+                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        self.helpers.append(helper)
+        self.level, refused = json.loads(helper.stdout.readline() or '["", "the helper process did not start"]')
+        if refused:
+            self.close()
+            raise SandboxError(refused)
+        return helper
+
+    def stop(self, helper):
+        self.helpers.remove(helper)
+        with helper:  # leaving it closes the pipes and waits
+            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
+                helper.stdin.close()  # it ends its program and itself
+                helper.wait(10)
+            helper.kill()
+
+    def close(self, *_):
+        for helper in list(self.helpers):
+            self.stop(helper)
+
+    __exit__ = close
+
+    def verdict(self, helper, program):
+        """The tests' process sends a verdict, if it gets there, and then the helper its exit code. -> None for an error"""
+        line, verdict = helper.stdout.readline(), None
+        if line.startswith(b"["):
+            line, verdict = helper.stdout.readline(), Verdict(*json.loads(line))
+        code = int(line or 1)
+        if code in (1, -signal.SIGKILL):  # not the candidate's doing: it has no means to
+            return None
+        if code == -signal.SIGALRM:
+            return Verdict("timeout", f"no verdict after {program.timeout:g} s", program.timeout)
+        return verdict or Verdict(*died(code), 0.0)
+
+    def judge(self, programs):
+        """Yields (index, Verdict) as they come. What fails in the harness is tried three times, with new helpers, then raised."""
+        jobs, again, tries = ((i, Program(*p)) for i, p in enumerate(programs)), [], collections.Counter()
+        idle, busy = list(self.helpers), {}
+        try:
+            while True:
+                while idle and (job := again.pop() if again else next(jobs, None)):
+                    helper = idle.pop()
+                    busy[helper] = *job, time.monotonic() + job[1].timeout + 60  # the deadline of a helper that hangs
+                    with contextlib.suppress(OSError):  # a dead helper shows below, at the end of its output
+                        helper.stdin.write(json.dumps(job[1], ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+                        helper.stdin.flush()
+                if not busy:
+                    return
+                poll = select.poll()  # not select(): the caller may have more than 1024 files open
+                for helper in busy:
+                    poll.register(helper.stdout, select.POLLIN)
+                ready = dict(poll.poll(1000))
+                for helper, (i, program, deadline) in list(busy.items()):
+                    answered = helper.stdout.fileno() in ready
+                    if answered and (verdict := self.verdict(helper, program)):
+                        del busy[helper]
+                        idle.append(helper)
+                        yield i, verdict
+                    elif answered or time.monotonic() > deadline:
+                        tries[i] += 1
+                        if tries[i] == 3:
+                            raise SandboxError(f"program {i}: a helper process died or hangs")
+                        del busy[helper]
+                        self.stop(helper)
+                        time.sleep(0.2 * tries[i])
+                        idle.append(self.start())
+                        again.append((i, program))
+        finally:
+            for helper in busy:  # left in the middle: its verdict must not be taken for the next one's
+                self.stop(helper)
+                self.start()
+
+if __name__ == "__main__":
+    del sys.path[0]  # this file's folder: candidates import from the standard library only
+    helper(json.loads(sys.argv.pop()))

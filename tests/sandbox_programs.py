@@ -1,0 +1,298 @@
+"""
+Hostile and odd programs with the verdict each must get. As a script it judges them all and prints [[name, status, reason], ...]:
+
+    python tests/sandbox_programs.py workers=2 namespaces=1 [only=word] [step=4]
+
+A row is (name, code, test, expected status[, part of the reason]). Without a test of its own a row is tested with `assert f(2) == 3`.
+"""
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+from sandbox import Program, Sandbox
+
+ADD = "def f(x):\n    return x + 1\n"                       # the honest one
+T = "assert f(2) == 3"
+ANY_ERROR = "try:\n    f(2)\nexcept:\n    pass\nelse:\n    assert False"   # a test that swallows everything
+SHORT = 0.2                                                # seconds for programs that never end
+
+def in_f(body):
+    return "def f(x):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
+
+FORGERIES = [
+    ("a wrong answer", in_f("return x"), T, "failed", "AssertionError: assert f(2) == 3"),
+    ("a stub", in_f("pass"), T, "failed"),
+    ("sys.exit(0) at the top", "import sys\nsys.exit(0)\n" + ADD, T, "failed", "SystemExit"),
+    ("sys.exit(0) at the end", ADD + "import sys\nsys.exit(0)\n", T, "failed", "SystemExit"),
+    ("raise SystemExit in the call", in_f("raise SystemExit(0)"), T, "failed", "SystemExit: 0"),
+    ("KeyboardInterrupt in the call", in_f("raise KeyboardInterrupt"), T, "failed", "KeyboardInterrupt"),
+    ("GeneratorExit in the call", in_f("raise GeneratorExit"), T, "failed"),
+    ("os._exit(0) at the top", "import os\nos._exit(0)\n", T, "crashed", "exit code 0"),
+    ("os._exit(0) in the call", "import os\n" + in_f("os._exit(0)"), T, "crashed", "exit code 0"),
+    ("os._exit(0) under a test that swallows everything", "import os\n" + in_f("os._exit(0)"), ANY_ERROR, "crashed"),
+    ("exit through atexit", "import atexit, os\natexit.register(os._exit, 0)\nraise SystemExit", T, "failed"),
+    ("exit(0) by the C library", "import ctypes\n" + in_f("ctypes.CDLL(None).exit(0)"), T, "crashed"),
+    ("exit by a raw system call", "import ctypes\n" + in_f("ctypes.CDLL(None).syscall(231, 0)"), T, "crashed"),
+    ("exit from a thread", "import threading, os, time\nthreading.Thread(target=os._exit, args=(0,)).start()\ntime.sleep(5)", T, "crashed"),
+    ("exit when garbage is collected", "class A:\n    def __del__(self):\n        import os; os._exit(0)\n" + in_f("A()\nreturn 0"), T, "crashed"),
+    ("an object that equals everything", "class A:\n    def __eq__(self, o): return True\n    __ne__ = lambda s, o: False\n" + in_f("return A()"), T, "failed"),
+    ("an int that equals everything", "class A(int):\n    def __eq__(self, o): return True\n    __hash__ = int.__hash__\n" + in_f("return A(7)"), T, "failed"),
+    ("a str that equals everything", "class A(str):\n    def __eq__(self, o): return True\n" + in_f("return A('x')"), "assert f(2) == 'y'", "failed"),
+    ("a list that equals everything", "class A(list):\n    def __eq__(self, o): return True\n" + in_f("return A([1])"), "assert f(2) == [2]", "failed"),
+    ("an element that equals everything", "class A:\n    def __eq__(self, o): return True\n" + in_f("return [A(), A()]"), "assert f(2) == [1, 2]", "failed"),
+    ("an object whose difference is small", "class A:\n    def __sub__(s, o): return 0\n    __rsub__ = __sub__\n" + in_f("return A()"), "assert abs(f(2) - 3.0) < 1e-6", "failed"),
+    ("StopIteration, to end a loop of the tests", in_f("raise StopIteration"), "assert all(map(lambda x: f(x) == 3, [2, 2]))", "failed", "Exception"),
+    ("an object that is in everything", "class A:\n    def __eq__(s, o): return True\n    def __hash__(s): return 3\n" + in_f("return A()"), "assert f(2) in {3, 4}", "failed"),
+    ("a class that lies about its name", "class A: pass\nA.__name__ = 'int'\nA.__module__ = 'builtins'\n" + in_f("return A()"), T, "failed"),
+    ("a metaclass that lies about its mro", "class M(type):\n    def mro(cls): return (cls, int, object)\nclass A(int, metaclass=M): pass\n" + in_f("return A(9)"), T, "failed"),
+    ("walking the frames", "import sys\n" + in_f("""frame = sys._getframe()
+while frame:
+    for space in (frame.f_globals, frame.f_locals):
+        for name in list(space):
+            if name in ('status', 'reason', 'failure', 'program', 'test', 'check', 'verdict'):
+                space[name] = 'passed'
+    frame = frame.f_back"""), T, "failed"),
+    ("reading the tests from the garbage collector", "import gc\n" + in_f("""for o in gc.get_objects():
+    for s in (o.values() if type(o) is dict else o if type(o) in (list, tuple) else ()):
+        if type(s) is str and 'f(2) == ' in s and len(s) < 40:
+            return int(s.split('== ')[1])"""), T, "failed"),
+    ("reading the tests from memory", "import ctypes, re\n" + in_f("""start = id(ctypes) & ~0xFFFFF
+memory = ctypes.string_at(start, 1 << 20)
+return int(re.search(rb'assert f.2. == (\\d)', memory).group(1))"""), T, ("failed", "crashed")),
+    ("reading the tests from /proc/self/cmdline", in_f("return 3 if 'assert' in open('/proc/self/cmdline').read() else 0"), T, "failed"),
+    ("reading the tests' process", "import os\n" + in_f("return open(f'/proc/{os.getppid()}/mem', 'rb').read(1)"), T, "failed"),
+    ("patching builtins", "import builtins\nbuiltins.abs = builtins.len = lambda *a: 0\nbuiltins.AssertionError = KeyError\n" + in_f("return 99"), "assert abs(f(2) - 3) == 0", ("failed", "crashed")),
+    ("its own abs", "def abs(x): return 0\n" + in_f("return 99"), "assert abs(f(2) - 3) < 1", "failed"),
+    ("its own math", "class math:\n    isclose = lambda *a: True\n" + in_f("return 99"), "assert math.isclose(f(2), 3)", "failed"),
+    ("patching json", "import json\njson.loads = json.dumps = lambda *a, **k: '[true]'\n" + in_f("return 0"), T, "failed"),
+    ("patching sys.modules", "import sys\nfor m in list(sys.modules):\n    sys.modules[m] = None\n" + in_f("return 0"), T, "failed"),
+    ("patching the answering loop", "import __main__\n__main__.Peer.send = lambda *a: []\n" + in_f("return 0"), T, "timeout"),
+    ("a tracer that rewrites", "import sys\nsys.settrace(lambda *a: sys.exit(0))\n" + in_f("return 0"), T, ("failed", "crashed")),
+    ("writing a verdict to every descriptor", "import os\n" + in_f("for fd in range(3, 256):\n    try: os.write(fd, b'[\"passed\", \"\"]\\n')\n    except OSError: pass\nreturn 0"), T, "failed", "cannot be read"),
+    ("writing noise to the pipe", "import os\n" + in_f("os.write(3, b'\\xff\\x00' * 1000 + b'\\n')\nreturn 0"), T, "failed", "cannot be read"),
+    ("writing noise under a test that swallows everything", "import os\n" + in_f("os.write(3, b'[[1, 2]]\\n')\nreturn 0"), ANY_ERROR, "failed", "cannot be read"),
+    ("writing answers ahead", "import os\nos.write(3, b'[\"reply\", \"\", 3, []]\\n' * 9)\n" + in_f("return 0"), T, "failed"),
+    ("a line without end", "import os\n" + in_f("while True: os.write(3, b'0' * 65536)"), T, "failed", "too long"),
+    ("nested noise", "import os\n" + in_f("os.write(3, b'[' * 1000000 + b'\\n')"), T, "failed"),
+    ("asking for eval", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", [\"type\", \"eval\"], []]\\n')"), "assert f(2)('3') == 3", "failed", "cannot be read"),
+    ("calling into the tests", "import os\n" + in_f("os.write(3, b'[\"call\", \"getattr\", [], {}]\\n')\nreturn 0"), T, "failed"),
+    ("changing an argument that cannot change", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", 3, [[0, [\"list\"]]]]\\n')"), "assert f((4,)) == 3", "failed", "cannot be read"),
+    ("a reply of a huge fraction", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", [\"Fraction\", \"1e999999999\"], []]\\n')"), T, ("failed", "timeout", "memory")),
+    ("a deep reply", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", ' + b'[\"list\", ' * 900 + b']' * 900 + b', []]\\n')"), ANY_ERROR, "failed", "cannot be read"),
+    ("a reply that is a function of the harness", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", [\"yours\", \"iter\"], []]\\n')"), T, "failed", "AssertionError"),
+    ("a reply that is an exception and is not", "import os\n" + in_f("os.write(3, b'[\"reply\", \"int\", [\"list\", 3], []]\\n')"), T, "failed", "cannot be read"),
+    ("reaching through a lambda of the tests", in_f("return x.__globals__['g']"), "g = 3\nassert f(lambda: 0) == 3", "failed", "AttributeError"),
+    ("getattr on a lambda of the tests", "import sys\n" + in_f("return x._peer.call('getattr', x, '__globals__')['g']"), "g = 3\nassert f(lambda: 0) == 3", "failed", "KeyError"),
+    ("calling the tests forever", in_f("while True: iter(x)"), "assert f(iter([1])) == 3", "timeout"),
+    ("closing the pipe and staying", "import os\n" + in_f("os.close(3)\nwhile True: pass"), T, "timeout"),
+    ("closing the pipe", "import os\n" + in_f("os.close(3)\nos._exit(0)"), T, "crashed"),
+    ("shutting the pipe down", "import socket\n" + in_f("socket.socket(fileno=3).shutdown(2)\nreturn 3"), T, "crashed"),
+    ("swallowing its own MemoryError", in_f("raise MemoryError"), T, "memory"),
+    ("an exception whose text raises", "class E(Exception):\n    def __str__(self): raise E\n    __repr__ = __str__\n" + in_f("raise E(E())"), T, "crashed"),
+    ("an exception that cannot be printed", in_f("raise ValueError(10 ** 5000)"), T, "failed", "ValueError"),
+    ("an assert that cannot be printed", in_f("return 10 ** 5000"), T + ", f(2)", "failed", "AssertionError"),
+    ("an exception with control characters", in_f("raise ValueError('\\x1b[2J\\n\\ud800' * 99)"), T, "failed", "ValueError: ?[2J ?"),
+    ("names of the tests rebound", ADD + "def check(f): pass\n", "def check(g):\n    assert g(2) == 4\ncheck(f)", "failed"),
+    ("the helper of the prompt replaced", "def helper(x): return 4\n" + in_f("return 0"), "assert helper(f(2)) == 4", "failed"),
+    ("no entry point", "g = 1", T, "failed", "NameError: name 'f' is not defined"),
+    ("an entry point that is no function", "f = 3", T, "failed", "TypeError"),
+    ("an assert of its own", in_f("assert x == 3, 'no'"), T, "failed", "AssertionError: no"),
+    ("a syntax error", "def f(x) return x", T, "failed", "SyntaxError: expected ':' (<candidate>, line 1)"),
+    ("a byte order mark", "\ufeff" + ADD, T, "failed", "SyntaxError: invalid non-printable character"),
+    ("a null byte in the source", "x = '\0'", T, "failed"),
+    ("a lone surrogate in the source", "x = '\ud800'\n" + ADD, T, "failed"),
+    ("a source with 5,000 open brackets", "(" * 5000, T, ("failed", "memory")),
+    ("a source of 50,000 additions", "x = " + "+".join(["1"] * 50000), T, ("failed", "crashed", "memory")),
+    ("a package that is not there", "import numpy\n" + ADD, T, "failed", "ModuleNotFoundError"),
+    ("input() at the end of input", in_f("return int(input())"), T, "failed", "EOFError"),
+    ("True is not enough for 1 with `is`", in_f("return 1"), "assert f(2) is True", "failed"),
+]
+
+RESOURCES = [
+    ("an endless loop", in_f("while True: pass"), T, "timeout"),
+    ("an endless loop at the top", "while True: pass", T, "timeout"),
+    ("an endless loop in C", in_f("return sum(iter(int, 1))"), T, "timeout"),
+    ("an endless regular expression", "import re\n" + in_f("return re.match('(a+)+$', 'a' * 40 + 'b')"), T, "timeout"),
+    ("a huge power", in_f("return 3 ** 3 ** 20 % 7"), T, "timeout"),
+    ("sleeping", "import time\n" + in_f("time.sleep(1000)"), T, "timeout"),
+    ("swallowed alarms and signals", "import signal\nfor s in range(1, 65):\n    try: signal.signal(s, signal.SIG_IGN)\n    except (OSError, ValueError): pass\n" + in_f("while True:\n    try:\n        while True: pass\n    except BaseException: pass"), T, "timeout"),
+    ("stopping itself", "import os, signal\n" + in_f("os.kill(os.getpid(), signal.SIGSTOP)"), T, "timeout"),
+    ("an endless generator", in_f("while True: yield 1"), "list(f(2))", "timeout"),
+    ("a thread that never ends, and no answer", "import threading\n" + in_f("e = threading.Event()\nt = threading.Thread(target=e.wait)\nt.start()\nt.join()"), T, "timeout"),
+    ("a memory bomb", in_f("a = []\nwhile True: a.append(bytearray(10 ** 7))"), T, "memory"),
+    ("a memory bomb of small things", in_f("a = []\nwhile True: a.append([a])"), T, ("memory", "timeout")),
+    ("one huge list", in_f("return [0] * 10 ** 10"), T, "memory"),
+    ("one huge string", "x = 'a' * 10 ** 11", T, "memory"),
+    ("an answer of 100 MB", in_f("return 'a' * 10 ** 8"), T, "failed", "too many bytes"),
+    ("a billion answers", in_f("a = [0]\nfor _ in range(40): a = [a, a]\nreturn a"), T, ("memory", "timeout")),
+    ("a list in itself", in_f("a = []\na.append(a)\nreturn a"), T, "failed", "RecursionError"),
+    ("endless recursion", in_f("return f(x)"), T, "failed", "RecursionError"),
+    ("endless recursion without a limit", "import sys\nsys.setrecursionlimit(10 ** 9)\n" + in_f("return f(x) + 1"), T, ("crashed", "memory", "failed", "timeout")),
+    ("endless recursion in C without a limit", "import sys\nsys.setrecursionlimit(10 ** 9)\nclass A:\n    def __repr__(self): return repr(self)\n" + in_f("return repr(A())"), T, ("crashed", "memory", "failed")),
+    ("a segmentation fault", "import ctypes\n" + in_f("ctypes.string_at(0)"), T, "crashed", "killed by SIGSEGV"),
+    ("abort", "import os\n" + in_f("os.abort()"), T, "crashed", "killed by SIGABRT"),
+    ("killing itself", "import os\n" + in_f("os.kill(os.getpid(), 9)"), T, "crashed", "killed by SIGKILL"),
+    ("killing itself by a real-time signal", "import os\n" + in_f("os.kill(os.getpid(), 40)"), T, "crashed", "killed by signal 40"),
+    ("killing its process group", "import os\n" + in_f("os.killpg(0, 9)"), T, "failed", "PermissionError"),
+    ("killing its parent", "import os\n" + in_f("os.kill(os.getppid(), 9)"), T, "failed", "PermissionError"),
+    ("killing everybody", "import os\n" + in_f("os.kill(-1, 9)"), T, "failed", "PermissionError"),
+    ("killing by fcntl", "import os, fcntl\n" + in_f("r, w = os.pipe()\nfcntl.fcntl(r, fcntl.F_SETOWN, os.getppid())"), T, "failed", "PermissionError"),
+    ("limits of its parent", "import os, resource\n" + in_f("resource.prlimit(os.getppid(), resource.RLIMIT_CPU, (0, 0))"), T, "failed", "PermissionError"),
+    ("raising its own limits", "import resource\n" + in_f("resource.setrlimit(resource.RLIMIT_FSIZE, (10 ** 12, 10 ** 12))"), T, "failed"),
+    ("a fork", "import os\n" + in_f("os.fork()\nreturn 3"), T, "failed", "PermissionError"),
+    ("a fork bomb", "import os\nwhile True:\n    try: os.fork()\n    except OSError: pass", T, "timeout"),
+    ("a daemon", "import os\n" + in_f("if os.fork() == 0:\n    os.setsid()\n    while True: pass\nreturn 3"), T, "failed", "PermissionError"),
+    ("a shell", "import subprocess\n" + in_f("return len(subprocess.check_output(['/bin/echo', 'ab']))"), T, "failed"),
+    ("os.system", "import os\n" + in_f("return 3 if os.system('true') == 0 else 0"), T, "failed"),
+    ("another program in its place", "import os, sys\n" + in_f("os.execv(sys.executable, ['python'])"), T, "failed", "PermissionError"),
+    ("a process pool", "import multiprocessing\n" + in_f("return multiprocessing.Pool(1).map(abs, [3])[0]"), T, "failed"),
+    ("a thread bomb", "import threading, time\n" + in_f("try:\n    while True: threading.Thread(target=time.sleep, args=(99,)).start()\nexcept RuntimeError:\n    return 0"), T, ("failed", "timeout")),
+    ("thousands of descriptors", "import os\n" + in_f("while True: os.dup(1)"), T, "failed", "OSError"),
+    ("a disk bomb in one file", in_f("with open('a', 'wb') as f:\n    while True: f.write(bytes(1 << 20))"), T, "failed", "OSError: [Errno 27] File too large"),
+    ("a flood of files", in_f("for i in range(500): open(str(i), 'w').close()\nreturn 0"), T, "failed", "AssertionError"),
+    ("a deep nest of folders", "import os\n" + in_f("for i in range(1200):\n    os.mkdir('d')\n    os.chdir('d')\nreturn 0"), T, "failed", "AssertionError"),
+    ("folders that cannot be removed", "import os\n" + in_f("os.mkdir('a')\nos.mkdir('a/b')\nopen('a/b/c', 'w').close()\nos.mkdir('locked', 0)\nos.mkdir('a/locked', 0)\nos.umask(0o777)\nos.makedirs('z')\nreturn 0"), T, "failed"),
+    ("a symbolic link out of the folder", "import os\n" + in_f("os.symlink('/', 'root')\nreturn len(os.listdir('root/home'))"), T, "failed"),
+    ("a flood on stdout", in_f("while True: print('x' * 10 ** 6)"), T, "timeout"),
+    ("a flood on descriptors 1 and 2", "import os\n" + in_f("while True: os.write(1, b'x' * 65536), os.write(2, b'y')"), T, "timeout"),
+    ("terminal codes on stderr", "import sys, os\nprint('\\x1b[2J', file=sys.stderr)\nprint('\\x1b[2J', file=sys.__stderr__)\nos.write(2, b'x')\n" + in_f("return 0"), T, "failed"),
+]
+
+REACH = [
+    ("a TCP socket", "import socket\n" + in_f("socket.create_connection(('127.0.0.1', 22), 1)"), T, "failed", "PermissionError"),
+    ("a UDP socket", "import socket\n" + in_f("socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"), T, "failed", "PermissionError"),
+    ("a local datagram socket", "import socket\n" + in_f("socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)"), T, "failed", "PermissionError"),
+    ("reading the password file", in_f("return open('/etc/passwd').read()"), T, "failed", "Error: "),
+    ("listing a home", "import os\n" + in_f("os.listdir('/root')"), T, "failed"),
+    ("listing the root", "import os\n" + in_f("assert len(os.listdir('/')) < 9\nreturn len(os.listdir('/var'))"), T, "failed"),
+    ("writing outside of the folder", in_f("open('/var/tmp/escaped', 'w')"), T, "failed"),
+    ("writing to the standard library", "import os\n" + in_f("open(os.__file__, 'a')"), T, "failed"),
+    ("chmod of the standard library", "import os\n" + in_f("os.chmod(os.__file__, 0o777)"), T, "failed"),
+    ("fchmod of the standard library", "import os\n" + in_f("os.fchmod(os.open(os.__file__, 0), 0o777)"), T, "failed"),
+    ("truncating the standard library", "import os\n" + in_f("os.truncate(os.__file__, 0)"), T, "failed"),
+    ("touching the standard library", "import os\n" + in_f("os.utime(os.__file__)"), T, "failed"),
+    ("linking to the standard library", "import os\n" + in_f("os.link(os.__file__, 'a')"), T, "failed"),
+    ("removing the folder", "import os\n" + in_f("os.rmdir(os.getcwd())"), T, "failed"),
+    ("shared memory", "from multiprocessing import shared_memory\n" + in_f("shared_memory.SharedMemory('left', True, 100)"), T, "failed"),
+    ("a file in memory", "import os\n" + in_f("os.memfd_create('a')"), T, "failed", "PermissionError"),
+    ("a character device", "import os, stat\n" + in_f("os.mknod('a', stat.S_IFCHR | 0o666, os.makedev(1, 1))"), T, "failed"),
+    ("ptrace", "import ctypes, os\n" + in_f("return ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) + 1"), T, "failed"),
+    ("a new namespace", "import ctypes\n" + in_f("return ctypes.CDLL(None).unshare(0x10000000) + 3"), T, "failed"),
+    ("root's powers", "import os\n" + in_f("os.setuid(12345)\nreturn 3"), T, "failed"),
+    ("an io_uring", "import ctypes\n" + in_f("return 3 if ctypes.CDLL(None).syscall(425, 8, bytes(120)) >= 0 else 0"), T, "failed"),
+    ("a descriptor of the harness", "import os\n" + in_f("""n = 0
+for fd in range(256):
+    try: n += bool(os.fstat(fd))
+    except OSError: pass
+return 3 if n != 4 else 0"""), T, "failed", "AssertionError"),
+    ("a secret in the environment", "import os\n" + in_f("return 3 if 'SECRET_TOKEN' in os.environ or len(os.environ) > 10 else 0"), T, "failed", "AssertionError"),
+    ("a file of the program before", "import os\n" + in_f("n = len(os.listdir('.'))\nopen('kept', 'w').close()\nreturn 3 if n else 0"), T, "failed", "AssertionError"),
+    ("a file of the program before, again", "import os\n" + in_f("n = len(os.listdir('.'))\nopen('kept', 'w').close()\nreturn 3 if n else 0"), T, "failed", "AssertionError"),
+]
+
+def gives(expression, expected=None):
+    """An answer that must arrive exactly: type, sign of zero, order and all."""
+    return "import math, collections, datetime, decimal, fractions, re\n" + in_f(f"return {expression}"), \
+           f"a, b = f(2), {expected or expression}\nassert repr(a) == repr(b) and type(a) is type(b), a"
+
+HONEST = [(name, code, test, "passed") for name, code, test in [
+    ("the honest one", ADD, T),
+    *((f"returns {e}", *gives(e)) for e in [
+        "None", "True", "1", "-0.0", "float('nan')", "float('-inf')", "5e-324", "2**63", "-2**63", "-2**63 - 1", "10**400", "'a\\n\\0b'", "'\\ud83d\\ude00'",
+        "'\\U0001f600\\ud800'", "b'\\xff'", "bytearray(b'a')", "complex(-0.0, float('nan'))", "(1,)", "()", "[[], (), {}]", "[1, True, 1.0]", "{1: [2], (3,): {4}}",
+        "{'b': 1, 'a': 2}", "set()", "frozenset({1})", "range(3, 9, 2)", "collections.deque([1, 2])", "fractions.Fraction(1, 3)", "decimal.Decimal('1.10')", "datetime.date(2020, 2, 29)",
+        "datetime.datetime(2020, 1, 2, 3, 4, 5, 6, datetime.timezone.utc)", "datetime.timedelta(1, 2, 3)",
+        "int", "[list, str]"]),
+    ("returns a defaultdict", *gives("collections.defaultdict(int, a=1)", "{'a': 1}")),
+    ("returns a Counter", *gives("collections.Counter('aab')", "{'a': 2, 'b': 1}")),
+    ("returns views of a dict", in_f("return [x.keys(), x.values(), x.items()]"), "assert [list(v) for v in f({1: 2})] == [[1], [2], [(1, 2)]]"),
+    ("returns a named tuple", *gives("collections.namedtuple('P', 'x y')(1, 2)", "(1, 2)")),
+    ("returns a match", *gives("re.match('a', 'ab')", "True")),
+    ("returns an IntEnum", "import enum\nclass E(enum.IntEnum): A = 3\n" + in_f("return E.A"), T),
+    ("returns a list nested 100 deep", in_f("a = []\nfor _ in range(100): a = [a]\nreturn a"), "a, n = f(2), 0\nwhile a: a, n = a[0], n + 1\nassert n == 100"),
+    ("returns a long list", in_f("return list(range(300000))"), "assert f(2) == list(range(300000))"),
+    ("a generator", in_f("for i in range(x): yield i"), "assert list(f(3)) == [0, 1, 2]\ng = f(2)\nassert next(g) == 0"),
+    ("an endless generator used a little", in_f("while True:\n    yield x\n    x += 1"), "g = f(1)\nassert [next(g), next(g)] == [1, 2]"),
+    ("map, zip, filter, reversed, enumerate", in_f("return [map(abs, x), zip(x, x), filter(None, x), reversed(x), enumerate(x)]"),
+     "assert [list(i) for i in f([-1])] == [[1], [(-1, -1)], [-1], [-1], [(0, -1)]]"),
+    ("an iterator as argument", in_f("return sum(x)"), "assert f(iter([1, 2])) == 3 and f(i for i in (1, 2)) == 3"),
+    ("a closure", in_f("return lambda y: x + y"), "assert f(1)(2) == 3"),
+    ("a decorator", "import functools\n" + in_f("@functools.wraps(x)\ndef g(*a, **k): return x(*a, **k) * 2\nreturn g"), "@f\ndef h(a, b=1): return a + b\nassert h(1, b=2) == 6"),
+    ("a lambda as argument", in_f("return sorted([1, 2, 3], key=x)"), "assert f(lambda y: -y) == [3, 2, 1]"),
+    ("builtins as arguments", "def f(g, x): return g(x)", "import math\nassert f(len, [1]) == 1 and f(int, '3') == 3 and f(math.sqrt, 4) == 2 and f(str.upper, 'a') == 'A'"),
+    ("a type as argument", "def f(x, t): return [y for y in x if isinstance(y, t)]", "assert f([1, 'a'], str) == ['a'] and f([1, 'a'], (int, str)) == [1, 'a']"),
+    ("a class of its own", "class Stack:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n", "s = Stack()\ns.push(3)\nassert s.items == [3]"),
+    ("instances passed back", "class P:\n    def __init__(self, a, b): self.a, self.b = a, b\ndef f(ps): return max(p.a for p in ps)", "assert f([P(1, 2), P(3, 4)]) == 3"),
+    ("attributes set from outside", "class N:\n    def __init__(self, v): self.v, self.next = v, None\ndef f(n):\n    s = 0\n    while n: s, n = s + n.v, n.next\n    return s",
+     "n = N(1)\nn.next = N(2)\nassert f(n) == 3"),
+    ("an enum of its own", "import enum\nclass C(enum.Enum):\n    A = 1\n    B = 2\n" + in_f("return C.A"), "assert f(2) == C.A and f(2) is not C.B"),
+    ("a constant of its own", "LIMIT = 7\n" + ADD, "assert f(6) == LIMIT"),
+    ("the tests use its imports", "import math\nfrom collections import Counter\n" + ADD, "assert math.floor(f(2)) == 3 and Counter('a') == {'a': 1}"),
+    ("changes a list in place", in_f("x.sort()\nx[0].append(9)"), "b = [[1], [0]]\nf(b)\nassert b == [[0, 9], [1]]"),
+    ("changes other containers in place", in_f("x[0].add(1)\nx[1]['a'] = 2\ndel x[1]['b']\nx[2].append(3)\nx[3][0] = 7\nx[4]['c'] += 1").replace("f(x)", "f(*x)"),
+     "import collections\nx = (set(), {'b': 1}, collections.deque(), bytearray(b'a'), collections.Counter('cc'))\nf(*x)\n"
+     "assert x == ({1}, {'a': 2}, collections.deque([3]), bytearray(b'\\7'), collections.Counter('ccc')), x"),
+    ("a default argument that grows", "def f(x, seen=[]):\n    seen.append(x)\n    return len(seen)", "f(1), f(1)\nassert f(1) == 3"),
+    ("global state", "n = 0\ndef f(x):\n    global n\n    n += 1\n    return n", "f(0), f(0)\nassert f(0) == 3"),
+    ("keyword arguments", "def f(a, *b, c=1, **d): return [a, b, c, d]", "assert f(1, 2, c=3, target=4, self=5) == [1, (2,), 3, {'target': 4, 'self': 5}]"),
+    ("expected exceptions", "class Own(KeyError): pass\n" + in_f("raise {1: ValueError('no'), 2: Own('k'), 3: FileNotFoundError(2, 'x')}[x]"),
+     "def error(x):\n    try: f(x)\n    except Exception as e: return e\nassert type(error(1)) is ValueError and str(error(1)) == 'no' and type(error(2)) is KeyError\n"
+     "assert type(error(3)) is FileNotFoundError and error(3).errno == 2"),
+    ("a UnicodeDecodeError", in_f("return b'\\xff'.decode()"), "try: f(1)\nexcept UnicodeDecodeError as e: assert e.start == 0\nelse: assert 0"),
+    ("prints a lot", in_f("for _ in range(20000): print('x' * 100)\nreturn x + 1"), T),
+    ("prints a lone surrogate", "import sys\n" + in_f("print('\\ud800')\nsys.stderr.write('\\udfff')\nsys.stdout.flush()\nreturn x + 1"), T),
+    ("closes stdout", "import sys, os\n" + in_f("sys.stdout.close()\nos.close(2)\nreturn x + 1"), T),
+    ("captures stdout", "import io, contextlib\n" + in_f("with contextlib.redirect_stdout(io.StringIO()) as s: print(x + 1)\nreturn int(s.getvalue())"), T),
+    ("a main guard", ADD + "if __name__ == '__main__':\n    import sys\n    print(f(int(input())))\n    sys.exit(1)\n", T),
+    ("threads", "import threading\n" + in_f("out = []\nts = [threading.Thread(target=lambda i=i: out.append(i)) for i in range(20)]\nfor t in ts: t.start()\nfor t in ts: t.join()\nreturn x + 1 if len(out) == 20 else 0"), T),
+    ("a thread pool", "from concurrent.futures import ThreadPoolExecutor\n" + in_f("with ThreadPoolExecutor(4) as p: return sum(p.map(abs, [1, 2]))"), T),
+    ("a thread that outlives the answer", "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()\n" + ADD, T),
+    ("an atexit handler that never ends", "import atexit, time\natexit.register(time.sleep, 1000)\n" + ADD, T),
+    ("asyncio", "import asyncio\nasync def g(x):\n    await asyncio.sleep(0.01)\n    return x + 1\n" + in_f("return asyncio.run(g(x))"), T),
+    ("an alarm of its own", "import signal\n" + in_f("def ring(*a): raise TimeoutError\nsignal.signal(signal.SIGALRM, ring)\nsignal.setitimer(signal.ITIMER_REAL, 0.3)\ntry:\n    while True: sum(range(9))\nexcept TimeoutError: return x + 1"), T),
+    ("temporary files", "import tempfile, os, shutil\n" + in_f("""with tempfile.TemporaryDirectory() as d:
+    p = os.path.join(d, 'a')
+    with open(p, 'w') as f: f.write('abc')
+    os.rename(p, p + 'b')
+    os.makedirs(os.path.join(d, 'x/y'))
+    n = len(open(p + 'b').read())
+with tempfile.NamedTemporaryFile() as t: t.write(b'1')
+assert os.getcwd() and not os.listdir('.')
+return n"""), T),
+    ("unlink and shutil.rmtree", "import os, shutil, pathlib\n" + in_f("open('a', 'w').close()\nos.unlink('a')\nos.mkdir('b')\npathlib.Path('b/c').touch()\nshutil.rmtree('b')\nreturn 3"), T),
+    ("a file shared with the tests", in_f("return len(open(x).read())"), "with open('a.txt', 'w') as g: g.write('abc')\nassert f('a.txt') == 3"),
+    ("deep recursion", "import sys\nsys.setrecursionlimit(10 ** 6)\n" + in_f("return 0 if x == 0 else 1 + f(x - 1)"), "assert f(30000) == 30000"),
+    ("recursion to 990", in_f("return 0 if x == 0 else 1 + f(x - 1)"), "assert f(985) == 985"),
+    ("deep recursion through C", "import sys, functools\nsys.setrecursionlimit(10 ** 6)\n@functools.lru_cache(None)\n" + in_f("return 0 if x == 0 else 1 + f(x - 1)"), "import sys\nassert sys.version_info >= (3, 12) or f(20000) == 20000"),  # newer ones limit it themselves
+    ("300 MB for a moment", in_f("return len(bytearray(300 << 20)) * 0 + x + 1"), T),
+    ("many imports", "import math, typing, re, itertools, functools, heapq, string, random, datetime, hashlib, bisect, operator, copy, statistics, json, csv, "
+     "sqlite3, zlib, decimal, fractions, uuid, textwrap, struct, time, calendar, queue, secrets, base64, abc, enum, dataclasses, ast, inspect, pickle\n" + ADD, T),
+    ("a dataclass", "from __future__ import annotations\nimport dataclasses, typing\n@dataclasses.dataclass\nclass P:\n    x: int\n    y: typing.List[int] = dataclasses.field(default_factory=list)\n" + in_f("return dataclasses.astuple(P(x))[0] + 1"), T),
+    ("pickling its own class", "import pickle\nclass A:\n    x = 3\n" + in_f("return pickle.loads(pickle.dumps(A())).x"), T),
+    ("typing.get_type_hints", "import typing\ndef g(x: 'int') -> 'typing.List[int]': pass\n" + in_f("return len(typing.get_type_hints(g)) + 1"), T),
+    ("time zones and hashes", "import zoneinfo, datetime, hashlib, time\n" + in_f("time.localtime()\nreturn len(hashlib.sha256(b'').hexdigest()) // 21"), T),
+    ("the same random numbers every time", "import random\n" + in_f("return random.random()"), "import random\nassert f(1) == random.random()"),
+    ("sets in the same order every time", in_f("return list({'b', 'a', 'c'})"), "assert f(1) == list({'b', 'a', 'c'})"),
+    ("tests that import and define", ADD, "import math as m\nfrom collections import *\nK = 3\ndef check(c):\n    def inner(): return c(K - 1)\n    assert inner() == K\n    assert m.pi > K\ncheck(f)"),
+    ("an except: in the tests around an honest error", in_f("return 1 / 0"), ANY_ERROR),
+    ("windows line ends", "def f(x):\r\n    return x + 1\r\n", T),
+    ("names in Greek", "def φ(x): return x + 1\n", "assert φ(2) == 3"),
+]]
+
+PROGRAMS = FORGERIES + RESOURCES + REACH + HONEST
+
+def programs():
+    for name, code, test, expected, *_ in PROGRAMS:
+        setup = "def helper(x): return x + 1\n" if "helper" in name else ""
+        yield Program(code, test, "f" if "f(" in test and "def f" in code else "", SHORT if expected == "timeout" else 1 if "timeout" in expected else 10, setup)
+
+def verdicts(workers, namespaces):
+    with Sandbox(workers, memory_mb=512, namespaces=namespaces) as box:
+        by_number = dict(box.judge(programs()))
+        return box.level, [(PROGRAMS[i][0], by_number[i].status, by_number[i].reason) for i in range(len(PROGRAMS))]
+
+if __name__ == "__main__":
+    options = dict(word.split("=") for word in sys.argv[1:])
+    PROGRAMS = [row for row in PROGRAMS if options.get("only", "") in row[0]][::int(options.get("step", 1))]
+    print(json.dumps(verdicts(int(options["workers"]), bool(int(options["namespaces"])))))
