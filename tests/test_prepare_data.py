@@ -1,0 +1,763 @@
+"""The stages that make the data: against a server that fails in every way, killed at random moments, and with planted rules and copies."""
+import ast
+import errno
+import gzip
+import json
+import os
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict
+from email.utils import formatdate
+
+import numpy as np
+import pytest
+import torch
+
+import prepare_data
+from conftest import ROOT, run, torchrun
+from fake_openai import KEY, PASSING, FakeOpenAI
+from model import Phi, PhiConfig
+from prepare_data import Answers, Client, ask_all
+
+
+def rows(path):
+    with (gzip.open if str(path).endswith(".gz") else open)(path, "rt", encoding="utf-8") as f:
+        return [json.loads(line) for line in f]
+
+
+def write_rows(path, records):
+    path.write_text("".join(json.dumps(record) + "\n" for record in records))
+    return path
+
+
+def stage(server, *command):
+    return run("prepare_data.py", *command, env={**os.environ, **(server.env if server else {})})
+
+
+def start(server, *command):
+    return subprocess.Popen([sys.executable, "prepare_data.py", *map(str, command)], cwd=ROOT, env={**os.environ, **server.env},
+                            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, start_new_session=True)
+
+
+@pytest.fixture
+def client(monkeypatch):
+    """Makes a Client of a server."""
+    def make(server, **settings):
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value)
+        return Client("fake-1", **{"temperature": 0.5, "max_tokens": 50, "price": (1.0, 2.0), "timeout": 1, **settings})
+    return make
+
+
+def words(n, start=0):
+    """n different prompts."""
+    return [(f"prompt {i}", {"i": i}) for i in range(start, start + n)]
+
+
+# ---- the client ------------------------------------------------------------------------------------------------------
+
+def test_a_thousand_items_come_out_complete_and_none_twice_from_a_server_that_fails_in_every_way(tmp_path, client):
+    with FakeOpenAI(faults=(*PASSING, "null", "length", "hang"), fault_rate=0.25, fault_tries=2, refuse=("max_completion_tokens",), usage=False) as server:
+        answers = ask_all(client(server), words(1000), str(tmp_path / "a.jsonl"))
+        found = list(answers.read())
+        assert sorted(record["about"]["i"] for record in found) == list(range(1000))
+        assert all(record["text"] == f"About prompt {record['about']['i']}" for record in found)
+        assert len(rows(tmp_path / "a.jsonl")) == 1001 and max(server.answered.values()) == 1
+        assert server.most_at_work <= 32 + 10  # the window; a request that hangs on may still be at work in the server
+
+
+def test_a_run_killed_at_random_moments_asks_at_most_what_was_under_way_twice_and_loses_nothing(tmp_path):
+    out, rng = tmp_path / "t.jsonl", random.Random(5)
+    command = ("textbooks", "--count", 1000, "--model", "fake-1", "--concurrency", 16, "--out", out)
+    with FakeOpenAI(answer=lambda prompt: f"On {hash(prompt)}", delay=0.02) as server:
+        kills = 0
+        while True:
+            process = start(server, *command)
+            try:
+                assert process.wait(timeout=rng.uniform(0.4, 1.2) if kills < 4 else 60) == 0, process.stdout.read()
+                break
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                kills += 1
+                path = tmp_path / "t.answers.jsonl"
+                if path.exists() and kills == 2:  # as if the kill had come in the middle of a write
+                    path.write_bytes(path.read_bytes()[:-9])
+        assert kills == 4
+        texts = Counter(row["text"] for row in rows(out))
+        assert len(texts) == 1000 and set(texts.values()) == {1}
+        assert sum(server.answered.values()) <= 1000 + kills * 16 + 1
+
+
+def test_each_answer_is_on_disk_before_more_than_the_window_is_asked(tmp_path, client):
+    path, behind = tmp_path / "a.jsonl", []
+
+    def answer(prompt):
+        behind.append(len(behind) + 1 - (path.read_bytes().count(b"\n") - 1))  # asked, this one included, minus on disk
+        return "yes"
+    with FakeOpenAI(answer=answer) as server:
+        ask_all(client(server, concurrency=4), words(60), str(path))
+    assert max(behind) <= 4
+
+
+@pytest.mark.parametrize("headers, seconds", [({"retry-after-ms": "250"}, 0.25), ({"retry-after": "3"}, 3), ({"retry-after": "0.5"}, 0.5),
+                                              ({"retry-after": "soon"}, None), ({}, None), ({"retry-after": "-1"}, 0),
+                                              ({"retry-after-ms": "40", "retry-after": "7"}, 0.04)])
+def test_retry_after_is_read_in_all_its_forms(headers, seconds):
+    assert prepare_data.retry_after(headers) == seconds
+
+
+def test_retry_after_may_be_a_date():
+    assert 8 <= prepare_data.retry_after({"retry-after": formatdate(time.time() + 10, usegmt=True)}) <= 10
+    assert prepare_data.retry_after({"retry-after": formatdate(time.time() - 10, usegmt=True)}) == 0
+
+
+def test_one_rate_limit_answer_pauses_all_threads(tmp_path, client):
+    with FakeOpenAI(delay=0.01) as server:
+        send, told = server.chat, []
+
+        def chat(handler, body, fault):
+            if sum(server.answered.values()) >= 40 and not told:
+                told.append(time.monotonic())
+                return server.error(handler, 429, "Rate limit reached", "rate_limit_exceeded", headers=[("Retry-After", "0.8")])
+            return send(handler, body, fault)
+        server.chat = chat
+        answers = ask_all(client(server, concurrency=8), words(200), str(tmp_path / "a.jsonl"))
+        assert len(answers.done) == 200
+        quiet = [at - told[0] for at, _, _ in server.log if 0.2 < at - told[0]]  # what was under way has come in by then
+        assert min(quiet) >= 0.75
+
+
+@pytest.mark.parametrize("style", ["openai", "old", "fastapi"])
+def test_a_refused_parameter_is_left_out_or_renamed_for_the_rest_of_the_run(tmp_path, client, capfd, style):
+    with FakeOpenAI(refuse=("max_completion_tokens", "reasoning_effort", "temperature"), style=style) as server:
+        asking = client(server, concurrency=4)
+        answers = ask_all(asking, words(60), str(tmp_path / "a.jsonl"))
+        assert len([record for record in answers.read() if "text" in record]) == 60
+        assert asking.params == {"max_tokens": 50}
+        assert len(server.log) <= 60 + 3 * 4
+    assert "max_completion_tokens=50: sent as max_tokens" in capfd.readouterr().err
+
+
+def test_what_is_wrong_with_one_prompt_is_recorded_and_the_run_goes_on(tmp_path, client):
+    with FakeOpenAI(finish=lambda prompt: "length" if prompt.endswith("7") else "content_filter" if prompt.endswith("8") else "stop") as server:
+        send = server.chat
+        server.chat = lambda handler, body, fault: send(handler, body, "context" if body["messages"][0]["content"].endswith("9") else None)
+        asking = client(server)
+        answers = ask_all(asking, words(50), str(tmp_path / "a.jsonl"))
+        why = Counter(record.get("rejected") for record in answers.read())
+        assert why[None] == 35 and why["finish_reason length"] == why["finish_reason content_filter"] == 5
+        assert sum("context length" in (reason or "") for reason in why.elements()) == 5
+        assert "max_completion_tokens" in asking.params  # the error names max_tokens, but is about the prompt
+        requests = len(server.log)
+        ask_all(asking, words(50), answers)
+        assert len(server.log) == requests  # rejected is answered too
+
+
+@pytest.mark.parametrize("fault, says", [("quota", "credit"), ("401", "OPENAI_API_KEY"), ("model", "fake-mini")])
+def test_what_cannot_succeed_ends_the_run_in_one_line_without_the_key(tmp_path, fault, says):
+    with FakeOpenAI(always=None if fault == "model" else fault) as server:
+        done = stage(server, "textbooks", "--count", 500, "--model", "fake-2" if fault == "model" else "fake-1", "--out", tmp_path / "t.jsonl")
+        assert done.returncode == 1 and len(server.log) <= 64 + 32
+    last = done.stderr.strip().splitlines()[-1]
+    assert says in last and "Traceback" not in done.stderr
+    assert KEY not in done.stderr + done.stdout + "".join(path.read_text() for path in tmp_path.iterdir())
+    assert not (tmp_path / "t.jsonl").exists()
+
+
+def test_the_key_is_sent_but_never_written_even_if_the_server_echoes_it(tmp_path, client):
+    with FakeOpenAI(answer=lambda prompt: f"{prompt} {KEY}") as server:
+        ask_all(client(server), words(3), str(tmp_path / "a.jsonl"))
+        assert {headers.get("Authorization") for headers in server.headers} == {f"Bearer {KEY}"}
+    assert KEY not in (tmp_path / "a.jsonl").read_text()
+
+
+def test_no_key_and_no_server_are_one_line_each(tmp_path):
+    command = ("prepare_data.py", "textbooks", "--count", 5, "--model", "gpt-5.6-luna", "--out", tmp_path / "t.jsonl")
+    env = {name: value for name, value in os.environ.items() if not name.startswith("OPENAI")}
+    done = run(*command, env=env)
+    assert done.returncode == 1 and done.stderr.startswith("no key") and "OPENAI_BASE_URL" in done.stderr and done.stderr.count("\n") == 1
+    done = run(*command, env={**env, "OPENAI_BASE_URL": "http://user:secret@127.0.0.1:9/v1"})
+    last = done.stderr.strip().splitlines()[-1]
+    assert done.returncode == 1 and last.startswith("no server answers at http://127.0.0.1:9/v1") and "secret" not in done.stderr
+
+
+def test_a_server_that_fails_for_good_ends_the_run_and_keeps_the_answers(tmp_path, client, monkeypatch):
+    monkeypatch.setattr(prepare_data, "TRIES", 3)
+    monkeypatch.setattr(Client.call, "__defaults__", (None, 3))
+    with FakeOpenAI() as server:
+        send = server.chat
+        server.chat = lambda handler, body, fault: send(handler, body, "503" if sum(server.answered.values()) >= 20 else None)
+        with pytest.raises(SystemExit, match="fails.*HTTP 503.*answers.*are kept"):
+            ask_all(client(server, concurrency=4), words(1000), str(tmp_path / "a.jsonl"))
+    assert len(rows(tmp_path / "a.jsonl")) >= 21
+
+
+def test_the_budget_is_passed_only_by_what_was_under_way_and_a_larger_one_goes_on(tmp_path, client):
+    with FakeOpenAI(answer=lambda prompt: "x" * 400) as server:  # 100 tokens out at $2 and 2 in at $1 per million: $0.000202
+        answers = ask_all(client(server, budget=0.01, concurrency=8), words(200), str(tmp_path / "a.jsonl"))
+        assert answers.stopped and 0.01 <= answers.usd <= 0.01 + 8 * 0.000203
+        asked = len(server.log)
+        answers.file.close()
+        again = ask_all(client(server, budget=0.01), words(200), str(tmp_path / "a.jsonl"))
+        assert again.stopped and len(server.log) == asked
+        again.file.close()
+        done = ask_all(client(server, budget=1), words(200), str(tmp_path / "a.jsonl"))
+        assert not done.stopped and len(server.log) == 200 and max(server.answered.values()) == 1
+
+
+def test_answers_to_other_settings_or_prompts_are_never_mixed(tmp_path, client):
+    path = str(tmp_path / "a.jsonl")
+    with FakeOpenAI() as server:
+        ask_all(client(server), words(10), path, {"prompts": "1"}).file.close()
+        for other in ({"temperature": 0.9}, {"max_tokens": 51}):
+            with pytest.raises(SystemExit, match=f"was not made with these settings.*{next(iter(other))}"):
+                ask_all(client(server, **other), words(10), path, {"prompts": "1"})
+        with pytest.raises(SystemExit, match="prompts differ"):
+            ask_all(client(server), words(10), path, {"prompts": "2"})
+        answers = ask_all(client(server), words(10, start=5), path, {"prompts": "1"})
+        assert sorted(record["about"]["i"] for record in answers.read()) == list(range(5, 15)) and len(server.log) == 15
+
+
+def test_a_corrupt_line_among_the_answers_is_named_and_asked_again(tmp_path, client, capsys):
+    path = tmp_path / "a.jsonl"
+    with FakeOpenAI() as server:
+        ask_all(client(server), words(10), str(path)).file.close()
+        lines = path.read_text().splitlines(keepends=True)
+        path.write_text("".join(lines[:4]) + "{torn\n" + "".join(lines[5:]) + '{"key": "torn')
+        answers = ask_all(client(server), words(10), str(path))
+        assert len(list(answers.read())) == 10 and len(server.log) == 11
+    assert "1 corrupt lines left out: 5 (not JSON)" in capsys.readouterr().out
+
+
+def test_ctrl_c_keeps_what_was_under_way(tmp_path):
+    with FakeOpenAI(answer=lambda prompt: f"On {hash(prompt)}", delay=0.3) as server:
+        send = server.chat
+
+        def chat(handler, body, fault):  # some requests are to be tried again later: not when the run is ending
+            if hash(body["messages"][0]["content"]) % 8 == 0:
+                return server.error(handler, 503, "Loading", headers=[("Retry-After", "30")])
+            return send(handler, body, fault)
+        server.chat = chat
+        process = start(server, "textbooks", "--count", 1000, "--model", "fake-1", "--concurrency", 16, "--out", tmp_path / "t.jsonl")
+        while sum(server.answered.values()) < 20:
+            time.sleep(0.05)
+        process.send_signal(signal.SIGINT)
+        output = process.communicate(timeout=10)[0]
+        assert process.returncode == 1 and "interrupted" in output and "the same command goes on" in output
+        assert len(rows(tmp_path / "t.answers.jsonl")) - 1 == sum(server.answered.values())
+
+
+def test_a_full_disk_is_one_line(tmp_path, client, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with FakeOpenAI() as server:
+        client(server)
+        monkeypatch.setattr(Answers, "add", full)
+        with pytest.raises(SystemExit, match="the disk of .* is full"):
+            prepare_data.main(["textbooks", "--count", "50", "--model", "fake-1", "--out", str(tmp_path / "t.jsonl")])
+
+
+@pytest.mark.parametrize("name", ["textbooks", "exercises", "annotate"])
+def test_a_dry_run_prints_three_prompts_and_a_price_and_needs_neither_key_nor_network(tmp_path, name):
+    documents = write_rows(tmp_path / "d.jsonl", [{"text": f"x = {i}"} for i in range(9)])
+    more = ["annotate", documents, "--samples", 9] if name == "annotate" else [name, "--count", 1000]
+    env = {variable: value for variable, value in os.environ.items() if not variable.startswith("OPENAI")}
+    done = run("prepare_data.py", *more, "--model", "gpt-5.6-luna", "--out", tmp_path / "o.jsonl", "--dry-run", env=env)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("---- prompt") == 3 and "$" in done.stdout and "No call was made" in done.stdout
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["d.jsonl"]
+
+
+# ---- batches ---------------------------------------------------------------------------------------------------------
+
+def test_a_batch_joins_both_files_drops_what_the_server_refuses_and_sends_the_expired_again(tmp_path, client):
+    with FakeOpenAI(refuse=("reasoning_effort",), batch_expire=0.2, finish=lambda prompt: "refused" if prompt.endswith("3") else "stop") as server:
+        answers = ask_all(client(server), words(100), str(tmp_path / "a.answers.jsonl"), batch=True)
+        found = list(answers.read())
+        assert len(found) == 100 and all(record["text"] == f"About prompt {record['about']['i']}" for record in found if "text" in record)
+        assert sum("rejected" in record for record in found) == 10
+        assert max(server.answered.values()) == 1 and len(server.batches) >= 3
+        assert answers.usd == pytest.approx(0.5 * sum(n * price for n, price in zip(answers.tokens, (1, 2))) / 1e6)
+        assert not (tmp_path / "a.batches.json").exists()
+
+
+def test_batch_mode_killed_at_random_moments_pays_once(tmp_path):
+    command = ("textbooks", "--batch", "--count", 300, "--model", "fake-1", "--out", tmp_path / "t.jsonl")
+    rng, kills = random.Random(2), 0
+    with FakeOpenAI(answer=lambda prompt: f"On {hash(prompt)}", batch_polls=5, delay=0.3, cut_batch_create=1) as server:
+        while True:
+            process = start(server, *command)
+            try:
+                assert process.wait(timeout=rng.uniform(0.4, 1.2) if kills < 4 else 60) == 0, process.stdout.read()
+                break
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()
+                kills += 1
+        assert kills >= 2 and len(server.batches) == 1
+        assert len({row["text"] for row in rows(tmp_path / "t.jsonl")}) == 300 and set(server.answered.values()) == {1}
+
+
+def test_a_batch_is_not_started_twice_when_the_answer_to_its_start_is_lost(tmp_path, client):
+    with FakeOpenAI(cut_batch_create=1) as server:
+        answers = ask_all(client(server), words(20), str(tmp_path / "a.answers.jsonl"), batch=True)
+        assert len(answers.done) == 20 and len(server.batches) == 1
+
+
+def test_the_id_of_a_batch_is_on_disk_before_the_first_poll_and_reading_it_again_adds_nothing(tmp_path, client):
+    with FakeOpenAI() as server:
+        shown, noted = server.shown, []
+
+        def look(batch, poll=False):
+            if poll:
+                noted.append(batch["id"] in (tmp_path / "a.batches.json").read_text())
+            return shown(batch, poll)
+        server.shown = look
+        asking = client(server)
+        answers = ask_all(asking, words(10), str(tmp_path / "a.answers.jsonl"), batch=True)
+        assert noted and all(noted)
+        before = (tmp_path / "a.answers.jsonl").read_text()
+        todo = {prepare_data.key_of(prompt): (prompt, about) for prompt, about in words(10)}
+        prepare_data.take_batch(asking, server.shown(next(iter(server.batches.values()))), todo, answers)
+        assert (tmp_path / "a.answers.jsonl").read_text() == before
+
+
+def test_a_batch_larger_than_the_budget_is_cut_to_it(tmp_path, client):
+    with FakeOpenAI() as server:
+        answers = ask_all(client(server, budget=0.0003), words(100), str(tmp_path / "a.answers.jsonl"), batch=True)
+        assert answers.stopped and 0 < len(answers.done) < 100 and answers.usd <= 0.0003
+
+
+# ---- collect ---------------------------------------------------------------------------------------------------------
+
+POSTS = """<?xml version="1.0" encoding="utf-8"?>
+<posts>
+  <row Id="1" PostTypeId="1" AcceptedAnswerId="3" Score="5" Title="How to sum?" Body="&lt;p&gt;I have &lt;code&gt;x&lt;/code&gt; &amp;amp; y&lt;/p&gt;&lt;pre&gt;&lt;code&gt;if x &amp;lt; 2:&#xA;    y&lt;/code&gt;&lt;/pre&gt;" Tags="&lt;python&gt;&lt;list&gt;" />
+  <row Id="2" PostTypeId="2" ParentId="1" Score="9" Body="a loop" />
+  <row Id="3" PostTypeId="2" ParentId="1" Score="7" Body="use sum" />
+  <row Id="4" PostTypeId="1" Score="5" Title="Java?" Body="j" Tags="|java|" />
+  <row Id="5" PostTypeId="2" ParentId="4" Score="9" Body="java answer" />
+  <row Id="6" PostTypeId="1" Score="1" Title="Open" Body="q6" Tags="|python-3.x|" />
+  <row Id="7" PostTypeId="2" ParentId="6" Score="-1" Body="bad" />
+  <row Id="8" PostTypeId="2" ParentId="6" Score="2" Body="good" />
+  <row Id="9" PostTypeId="2" ParentId="6" Score="1" Body="fair" />
+  <row Id="10" PostTypeId="1" Score="1" Title="Iron" Body="q9" Tags="&lt;ironpython&gt;" />
+  <row Id="12" PostTypeId="2" ParentId="1" Score="99" Body="later and liked" />
+  <row Id="13" PostTypeId="1" Score="1" Title="Unanswered" Body="q11" Tags="&lt;python&gt;" />
+</posts>
+"""
+
+
+def test_collect_reads_folders_lines_and_posts_and_says_what_it_dropped(tmp_path):
+    code = tmp_path / "code"
+    (code / "deep").mkdir(parents=True)
+    (code / "a.py").write_text("def one():\n    return 1\n")
+    (code / "deep" / "copy.py").write_bytes(b"def one():\r\n    return 1\r\n")
+    (code / "old.py").write_text("print 'python 2'\n")
+    (code / "long.py").write_text("x = '" + "y" * 1000 + "'\n")
+    (code / "marks.py").write_text("_ = '" + "!?-+" * 20 + "'\n")
+    (code / "big.py").write_text("x = 1\n" * 200_000)
+    (code / "notes.txt").write_text("not code")
+    with gzip.open(code / "deep" / "stack.jsonl.gz", "wt") as f:
+        f.write('{"content": "import os\\n"}\n{"content": 3}\n\nnot json\n{"content": "def one():\\n    return 1\\n"}\n')
+    (tmp_path / "Posts.xml").write_text(POSTS)
+    done = stage(None, "collect", code, tmp_path / "Posts.xml", "--out", tmp_path / "web.jsonl.gz", "--workers", 2)
+    assert done.returncode == 0, done.stderr
+    texts = [row["text"] for row in rows(tmp_path / "web.jsonl.gz")]
+    assert texts == ["import os\n", "def one():\n    return 1\n",
+                     "How to sum?\n\nI have `x` & y\n```\nif x < 2:\n    y\n```\n\nAnswer:\n\nuse sum\n", "Open\n\nq6\n\nAnswer:\n\ngood\n"] or \
+        texts == ["def one():\n    return 1\n", "import os\n", *texts[2:]] and texts[2].endswith("use sum\n") and texts[3].endswith("good\n")
+    assert "4 of 12 documents kept" in done.stdout and "2 exact duplicate" in done.stdout
+    for reason in ("1 not Python 3", "1 a line over 1000 characters", "1 few letters and digits", "1 over 1 MB"):
+        assert reason in done.stdout
+    assert "stack.jsonl.gz: 2 corrupt lines left out: 2 (no text in field 'content'), 4 (not JSON)" in done.stdout
+    assert "duplicate rate 33.3%" in done.stdout and "next: python prepare_data.py annotate" in done.stdout
+
+
+def test_collect_writes_the_same_file_on_any_number_of_workers(tmp_path, monkeypatch):
+    monkeypatch.setattr(prepare_data, "TASK_BYTES", 3000)  # many tasks, of which some take longer than others
+    monkeypatch.chdir(ROOT)
+    for workers in (1, 2):
+        prepare_data.main(["collect", "tests", ".", "--exclude", ".*", "data", "out", "results", "--workers", str(workers), "--out", str(tmp_path / f"{workers}.jsonl")])
+    assert (tmp_path / "1.jsonl").read_bytes() == (tmp_path / "2.jsonl").read_bytes()
+
+
+def test_parquet_without_pyarrow_is_one_line(tmp_path):
+    try:
+        import pyarrow  # noqa: F401
+        pytest.skip("pyarrow is installed")
+    except ImportError:
+        pass
+    (tmp_path / "x.parquet").write_bytes(b"PAR1")
+    done = stage(None, "collect", tmp_path, "--out", tmp_path / "o.jsonl")
+    assert done.returncode == 1 and done.stderr.endswith("reading parquet needs one more package: pip install pyarrow\n") and done.stderr.count("\n") == 1
+
+
+def test_hashes_seen_are_remembered_across_merges_as_a_set_remembers_them(monkeypatch):
+    rng, seen, truth = random.Random(0), prepare_data.Seen(), set()
+    for _ in range(3):
+        for h in [rng.randrange(5000) * 3_689_348_814_741_910 for _ in range(2000)]:
+            assert seen.add(h) == (h not in truth)
+            truth.add(h)
+        seen.merge()
+
+
+# ---- annotate and filter ---------------------------------------------------------------------------------------------
+
+def snippets(n, seed=0):
+    """(documents, scores): the more of its lines are comments, the higher the score."""
+    rng, documents, scores = random.Random(seed), [], []
+    for i in range(n):
+        score = rng.randrange(6)
+        lines = [f"# the {rng.choice(['sum', 'list', 'mean', 'next one'])} of {rng.choice('abc')}" if rng.random() < 0.1 + 0.16 * score
+                 else f"{rng.choice('xyz')}{rng.randrange(99)} = {rng.choice('abc')}[{rng.randrange(99)}] * {rng.randrange(9)}" for _ in range(12)]
+        documents.append({"text": "\n".join([f"n = {i}", *lines]) + "\n"})
+        scores.append(score)
+    return documents, scores
+
+
+@pytest.fixture(scope="module")
+def labelled(tmp_path_factory):
+    """A folder with docs.jsonl, labels.jsonl (by annotate, from a teacher that scores by the rule) and a small checkpoint of our own."""
+    folder = tmp_path_factory.mktemp("filter")
+    documents, scores = snippets(500)
+    truth = {document["text"]: score for document, score in zip(documents, scores)}
+    write_rows(folder / "docs.jsonl", documents)
+
+    def teacher(prompt):
+        return f"It reads well.\n\nEducational score: {truth[prompt.split('<document>' + chr(10))[1].split(chr(10) + '</document>')[0]]}"
+    with FakeOpenAI(answer=teacher, finish=lambda prompt: "length" if "n = 7\n" in prompt else "stop") as server:
+        done = stage(server, "annotate", folder / "docs.jsonl", "--samples", 400, "--model", "fake-1", "--out", folder / "labels.jsonl")
+    assert done.returncode == 0, done.stderr
+    torch.manual_seed(0)
+    config = PhiConfig(vocab_size=257, context=160, n_layer=2, n_head=2, n_embd=64, rotary_dim=16)
+    torch.save({"model": Phi(config).state_dict(), "model_config": asdict(config), "tokenizer": "bytes", "step": 0}, folder / "tiny.pt")
+    return folder, done.stdout
+
+
+def test_annotate_labels_a_random_sample_whatever_the_order_of_the_documents(labelled, tmp_path):
+    folder, output = labelled
+    labels = rows(folder / "labels.jsonl")
+    assert len(labels) == len({label["id"] for label in labels}) == 400 and all(label["reason"] == "It reads well." for label in labels)
+    truth = {f"{prepare_data.hash_text(document['text']):016x}": score for document, score in zip(*snippets(500))}
+    assert all(truth[label["id"]] == label["score"] for label in labels)
+    assert "scores: 0: " in output and "next: python prepare_data.py filter" in output
+
+
+@pytest.mark.parametrize("answer, score", [("Good.\nEducational score: 4", 4), ("Educational score: **0**", 0), ('{"score": 3}', 3), ("Score: 5/5.", 5),
+                                           ("score 1, no: a better score: 2", 2), ("Educational score: 7", None), ("score: 3.5", None),
+                                           ("score: 10", None), ("Four of five", None), ("", None)])
+def test_an_annotation_is_taken_only_with_a_whole_score_from_0_to_5(tmp_path, answer, score):
+    documents = write_rows(tmp_path / "d.jsonl", [{"text": "x = 1"}])
+    with FakeOpenAI(answer=lambda prompt: answer) as server:
+        os.environ.update(server.env)
+        try:
+            prepare_data.main(["annotate", str(documents), "--samples", "1", "--model", "fake-1", "--out", str(tmp_path / "l.jsonl")])
+        finally:
+            for name in server.env:
+                del os.environ[name]
+    assert [label["score"] for label in rows(tmp_path / "l.jsonl")] == ([] if score is None else [score])
+
+
+def filtered(folder, out, *more):
+    command = ("filter", folder / "docs.jsonl", "--labels", folder / "labels.jsonl", "--encoder", folder / "tiny.pt", "--device", "cpu", "--out", out, *more)
+    prepare_data.main(list(map(str, command)))
+
+
+def test_the_filter_finds_the_rule_in_labels_on_documents_it_has_not_seen_and_a_second_look_costs_no_embedding(labelled, tmp_path, capsys):
+    folder, _ = labelled
+    filtered(folder, tmp_path / "a.jsonl.gz", "--keep", 0.2)
+    output = capsys.readouterr().out
+    correlation, f1 = map(float, re.search(r"rank correlation (\S+), F1 (\S+) for", output).groups())
+    assert correlation > 0.8 and f1 > 0.8, output  # the labels are noisy by themselves: a score of 3 is 12 draws at 58%
+    truth = {document["text"]: score for document, score in zip(*snippets(500))}
+    kept = [truth[row["text"]] for row in rows(tmp_path / "a.jsonl.gz")]
+    assert len(kept) == 100 and np.mean(kept) > np.mean(list(truth.values())) + 1.5
+    cache = next(folder.glob("docs.embeddings-*"))
+    before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
+    filtered(folder, tmp_path / "b.jsonl", "--keep", 0.5)
+    assert before == {path: path.stat().st_mtime_ns for path in cache.iterdir()} and len(rows(tmp_path / "b.jsonl")) == 250
+
+
+def test_ranks_share_the_embedding_and_keep_the_same_documents(labelled, tmp_path, monkeypatch):
+    folder, _ = labelled
+    write_rows(tmp_path / "docs.jsonl", snippets(500)[0])
+    os.symlink(folder / "tiny.pt", tmp_path / "tiny.pt")
+    code = ("import sys, os; import prepare_data as p; p.BLOCK = 100; os.chdir(sys.argv.pop(1)); made, whole = [], p.whole_file; "
+            "p.whole_file = lambda path: made.append(path) or whole(path); "
+            "print('rank', os.environ['RANK'], len(p.embed(p.read_documents('docs.jsonl'), 'docs.jsonl', 'tiny.pt', 1024, 'cpu') or []), len(made))")
+    (tmp_path / "two.py").write_text(code)
+    monkeypatch.setenv("PYTHONPATH", ROOT)
+    done = torchrun(2, tmp_path / "two.py", tmp_path)
+    assert done.returncode == 0 and sorted(line for line in done.stdout.splitlines() if line.startswith("rank")) == ["rank 0 5 3", "rank 1 0 2"], done.stderr
+    monkeypatch.chdir(tmp_path)
+    cache = next(tmp_path.glob("docs.embeddings-*"))
+    shared = np.concatenate([np.load(block)["vectors"] for block in sorted(cache.iterdir())])
+    cache.rename(tmp_path / "moved")
+    alone = np.concatenate([np.load(block)["vectors"] for block in prepare_data.embed(prepare_data.read_documents("docs.jsonl"), "docs.jsonl", "tiny.pt", 1024, "cpu")])
+    assert np.abs(shared.astype(float) - alone).max() < 2e-3
+
+
+def test_an_embedding_is_the_mean_of_the_hidden_states_of_its_document_alone(labelled, tmp_path):
+    from model import load_model
+    folder, _ = labelled
+    texts = ["a = 1\n", "def f(x):\n    return x\n" * 3, "x" * 1000]
+    write_rows(tmp_path / "d.jsonl", [{"text": text} for text in texts])
+    block, = prepare_data.embed(prepare_data.read_documents(str(tmp_path / "d.jsonl")), str(tmp_path / "d.jsonl"), str(folder / "tiny.pt"), 1024, "cpu")
+    model, _ = load_model(str(folder / "tiny.pt"))
+    for text, vector in zip(texts, np.load(block)["vectors"]):
+        with torch.no_grad():
+            mean = model.hidden(torch.tensor([list(text.encode())[:160]])).mean(1)[0].numpy()
+        assert np.abs(mean - vector).max() < 2e-3
+
+
+@pytest.mark.parametrize("change, says", [
+    (lambda folder: write_rows(folder / "labels.jsonl", [{"id": f"{i:016x}", "score": 3} for i in range(90)]), "does not match"),
+    (lambda folder: write_rows(folder / "labels.jsonl", [{"id": f"{i:016x}", "score": 9} for i in range(90)]), "labels.jsonl, line 1: a score of 0 to 5"),
+    (lambda folder: write_rows(folder / "labels.jsonl", rows(folder / "labels.jsonl")[:20]), "at least 50"),
+    (lambda folder: (folder / "labels.jsonl").unlink(), "No such file")])
+def test_labels_that_do_not_fit_are_one_line(labelled, tmp_path, change, says):
+    for path in labelled[0].iterdir():
+        os.symlink(path, tmp_path / path.name) if path.name != "labels.jsonl" else (tmp_path / "labels.jsonl").write_bytes(path.read_bytes())
+    change(tmp_path)
+    with pytest.raises(SystemExit, match=says):
+        prepare_data.main(["filter", str(tmp_path / "docs.jsonl"), "--labels", str(tmp_path / "labels.jsonl"), "--encoder", str(tmp_path / "tiny.pt"),
+                           "--out", str(tmp_path / "o.jsonl"), "--device", "cpu"])
+
+
+# ---- textbooks and exercises -----------------------------------------------------------------------------------------
+
+def args_of(*command):
+    return prepare_data.parse_args([*map(str, command), "--model", "m", "--out", "o.jsonl"])
+
+
+def test_every_textbook_prompt_differs_and_topics_audiences_and_openings_are_all_used():
+    items = [item for item, _ in zip(prepare_data.textbook_items(args_of("textbooks")), range(6000))]
+    assert len({prompt for prompt, _ in items}) == 6000
+    assert len({about["topic"] for _, about in items}) > 300 and len({(about["topic"], about["audience"]) for _, about in items}) > 4700
+    assert all(sum(opening in prompt for prompt, _ in items) > 500 for opening in prepare_data.OPENINGS)
+    again = [item for item, _ in zip(prepare_data.textbook_items(args_of("textbooks")), range(50))]
+    assert again == items[:50]
+
+
+def test_every_exercise_prompt_asks_for_other_names():
+    names = [name for item, _ in zip(prepare_data.exercise_items(args_of("exercises")), range(4000)) for name in item[0].split("\n\n")[0].split("\n")[1:]]
+    assert len(names) == len(set(names)) == 20_000 and all(name.isidentifier() for name in names)
+
+
+GOOD = '''```python
+from typing import List
+import math
+
+def count_above(values: List[int], limit: int) -> int:
+    """
+    Count the values above the limit.
+
+    >>> count_above([1, 5, 7], 4)
+    2
+    >>> print(count_above([], 0))
+    0
+    """
+    return sum(value > limit for value in values)  # a comment
+```'''
+
+
+def test_an_exercise_comes_out_as_imports_signature_docstring_and_body():
+    assert list(prepare_data.exercises_in(f"Here it is:\n\n{GOOD}\nDone.")) == [("count_above", '''from typing import List
+
+
+def count_above(values: List[int], limit: int) -> int:
+    """
+    Count the values above the limit.
+
+    >>> count_above([1, 5, 7], 4)
+    2
+    >>> print(count_above([], 0))
+    0
+    """
+    return sum(value > limit for value in values)  # a comment
+''', "assert (count_above([1, 5, 7], 4)) == (2)\nassert str(count_above([], 0)) == '0'")]
+
+
+@pytest.mark.parametrize("code, reason", [
+    ("def f(x:\n  return", "does not parse"), ("x = 1", "no function"), ("class A:\n    'doc'\n    x = 1", "a class"),
+    ("def f(x):\n    return x + 1", "no docstring"), ("def f(x):\n    'doc'", "no body"), ("def f(x):\n    'doc'\n    pass", "no body"),
+    ("def f(x):\n    'doc'\n    raise NotImplementedError", "no body"), ("def f(x):\n    'doc'\n    return None", "no body"),
+    ("import numpy as np\ndef f(x):\n    'doc'\n    return np.sum(x)", "imports outside the standard library"),
+    ("def f(x):\n    'doc'\n    import pandas\n    return x + 1", "imports outside the standard library"),
+    ("def f(x):\n    'doc'\n    return np.sum(x)", "uses a name that is not defined"),
+    ("def f(x: List[int]):\n    'doc'\n    return sum(x)", "uses a name that is not defined"),
+    ("def g(x):\n    'doc'\n    return x + 1\n\ndef f(x):\n    'doc'\n    return g(x)", "uses a name that is not defined"),
+    ("async def f(x):\n    'doc'\n    return x + 1", "an async function"),
+    ("def f(x):\n    '''doc\n    >>>f(1)\n    '''\n    return x + 1", "malformed examples")])
+def test_what_is_no_exercise_is_dropped_with_its_reason(code, reason):
+    assert [program for name, program, _ in prepare_data.exercises_in(f"```python\n{code}\n```") if name is None] == [reason]
+
+
+def test_near_duplicates_are_found_and_others_are_not():
+    text = next(prepare_data.exercises_in(GOOD))[1]
+    seen = prepare_data.Seen()
+    assert not prepare_data.near_duplicate(text, seen)
+    assert prepare_data.near_duplicate(text.replace("a comment", "the comment"), seen)
+    assert not prepare_data.near_duplicate("def f(n):\n    '''Return the n-th square.'''\n    return n ** 2\n", seen)
+    body = "    best = 0\n    for i, a in enumerate(xs):\n        for b in xs[i + 1:]:\n            if a + b > best and (a * b) % 3 == 0:\n                best = a + b\n    return best\n"
+    assert not prepare_data.near_duplicate(f"def pairs(xs):\n    '''The largest sum of two numbers with a product that three divides.'''\n{body}", seen)
+    renamed = body.replace("best", "top").replace("xs", "items")
+    assert prepare_data.near_duplicate(f"def f(items):\n    '''Look at all pairs, and so on.'''\n{renamed}", seen)
+    other = body.replace("best", "most").replace("xs", "prices").replace("% 3", "% 5")
+    assert not prepare_data.near_duplicate(f"def g(prices):\n    '''What two goods may cost together at most, if it can be paid with fives.'''\n{other}", seen)
+
+
+def exercise(i):
+    return (f"def task_{i}(x):\n    \"\"\"Do step {i}.\n\n    >>> task_{i}({i})\n    {sum(range(i)) * 7 % (i + 3)}\n    \"\"\"\n    total_{i} = 0\n"
+            f"    for k_{i} in range(x):\n        total_{i} += k_{i}\n    return total_{i} * 7 % {i + 3}\n")
+
+
+def test_exercises_are_kept_when_their_examples_hold_and_asked_for_until_there_are_enough(tmp_path):
+    def answer(prompt, turn=iter(range(1000))):
+        i = 5 * next(turn)
+        wrong = exercise(i + 1).replace(">>> ", ">>> 1 + ")
+        endless = exercise(i + 2).replace(f"total_{i + 2} = 0", f"total_{i + 2} = 0\n    while x:\n        pass") if i == 5 else "no code\n"
+        return "\n\n".join(f"```python\n{code}```" for code in (exercise(i), wrong, endless, exercise(i + 3)))
+    with FakeOpenAI(answer=answer) as server:
+        done = stage(server, "exercises", "--count", 40, "--model", "fake-1", "--out", tmp_path / "e.jsonl", "--workers", 2)
+        assert done.returncode == 0, done.stderr
+        kept = rows(tmp_path / "e.jsonl")
+        assert len(kept) == 40 and {int(row["name"][5:]) % 5 for row in kept} == {0, 3} and all(ast.parse(row["text"]) for row in kept)
+        assert "examples that do not hold" in done.stdout and "1 examples that end in timeout" in done.stdout and "does not parse" in done.stdout
+        assert 20 <= len(server.log) <= 28, done.stdout
+        again = stage(server, "exercises", "--count", 60, "--model", "fake-1", "--out", tmp_path / "e.jsonl", "--no_run")
+        assert again.returncode == 0 and len(rows(tmp_path / "e.jsonl")) == 60 and "which were not run" in again.stdout
+
+
+# ---- decontaminate ---------------------------------------------------------------------------------------------------
+
+PROBLEM = {"task_id": "Bench/1", "entry_point": "close_pairs", "test": "def check(candidate):\n    pass\n", "prompt": '''from typing import List
+
+
+def close_pairs(numbers: List[float], threshold: float) -> bool:
+    """ Tell whether in the given list of numbers any two neighbours in sorted order lie closer to each other than the given threshold.
+    >>> close_pairs([1.0, 2.0, 3.0], 0.5)
+    False
+    """
+''', "canonical_solution": '''    ordered = sorted(numbers)
+    smallest = threshold
+    count = 0
+    for left, right in zip(ordered, ordered[1:]):
+        if right - left < smallest:
+            smallest = right - left
+            count += 1
+    return count > 0
+'''}
+WHOLE = PROBLEM["prompt"] + PROBLEM["canonical_solution"]
+
+
+def renamed(code):
+    for old, new in (("close_pairs", "f"), ("numbers", "xs"), ("threshold", "eps"), ("ordered", "s"), ("smallest", "m"), ("left", "a"), ("right", "b"), ("count", "n")):
+        code = re.sub(rf"\b{old}\b", new, code)
+    return code
+
+
+REWORDED = WHOLE.replace(WHOLE[WHOLE.index('""" '):WHOLE.rindex('"""')], '"""Check if some values come nearer than eps.\n    ')
+REORDERED = WHOLE.replace("    ordered = sorted(numbers)\n    smallest = threshold\n    count = 0\n", "    count = 0\n    smallest = threshold\n    ordered = sorted(numbers)\n")
+NEW_BODY = PROBLEM["prompt"] + "    return len(set(numbers)) < len(numbers) or min(abs(a - b) for a in numbers for b in numbers if a != b) < threshold\n"
+INNOCENT = ["def double(x):\n    \"\"\"Twice x.\"\"\"\n    while x:\n        x = {x: 2}\n    return [x]\n",
+            "def merge(a, b):\n    \"\"\"Merge two sorted lists of numbers into one list that is sorted in the given order again, as in merge sort.\"\"\"\n    out = []\n"
+            "    while a and b:\n        out.append(a.pop(0) if a[0] <= b[0] else b.pop(0))\n    return out + a + b\n"]
+
+
+def decontaminated(tmp_path, texts, *more):
+    write_rows(tmp_path / "bench.jsonl", [PROBLEM])
+    write_rows(tmp_path / "e.jsonl", [{"text": text} for text in texts])
+    command = ("decontaminate", tmp_path / "e.jsonl", "--against", tmp_path / "bench.jsonl", "--out", tmp_path / "c.jsonl", "--workers", 1, *more)
+    prepare_data.main(list(map(str, command)))
+    return [texts.index(row["text"]) for row in rows(tmp_path / "c.jsonl")]
+
+
+def test_a_planted_problem_is_found_by_the_stage_that_should_and_innocents_stay(tmp_path, capsys):
+    plants = [WHOLE, renamed(WHOLE), renamed(REWORDED), renamed(REORDERED), NEW_BODY]
+    assert decontaminated(tmp_path, plants + INNOCENT, "--tau", 0.95) == [5, 6]
+    output = capsys.readouterr().out
+    assert "3 syntax" in output and "4 13-grams" in output
+    row, = rows(tmp_path / "c.similar.jsonl")
+    assert row == {"task_id": "Bench/1", "rate": 1.0, "similar": True, "found_by": ["13-grams", "syntax"], "line": 1, "closest": WHOLE}
+    report = json.loads((tmp_path / "c.report.json").read_text())
+    assert report["exercises"] == 7 and report["kept"] == 2 and report["at_tau"]["0.95"] == {"exercises": 3, "problems": 1}
+    for tau, ngrams, expected in ((0.95, 0, [3, 4, 5, 6]),  # syntax alone finds neither the new body nor the rearranged statements
+                                  (0.85, 0, [4, 5, 6]),     # a lower tau finds these
+                                  (0, 1, [2, 5, 6])):       # 13-grams alone miss the reworded docstring
+        (tmp_path / "c.jsonl").unlink()
+        assert decontaminated(tmp_path, plants + INNOCENT, "--tau", tau, "--ngrams", ngrams) == expected
+
+
+def test_embeddings_find_what_lies_close_when_asked(labelled, tmp_path, capsys):
+    options = ("--tau", 0, "--ngrams", 0, "--encoder", labelled[0] / "tiny.pt", "--distance", 0.05, "--device", "cpu")
+    assert decontaminated(tmp_path, [WHOLE, *INNOCENT], *options) == [1, 2]
+    (tmp_path / "e.jsonl").write_text("\n\n" + (tmp_path / "e.jsonl").read_text())  # lines are counted alike with blank ones among them
+    (tmp_path / "c.jsonl").unlink()
+    prepare_data.main(["decontaminate", str(tmp_path / "e.jsonl"), "--against", str(tmp_path / "bench.jsonl"), "--out", str(tmp_path / "c.jsonl"), *map(str, options)])
+    assert [row["text"] for row in rows(tmp_path / "c.jsonl")] == INNOCENT and "1 embedding" in capsys.readouterr().out
+    row, = rows(tmp_path / "c.similar.jsonl")
+    assert row["similar"] and row["distance"] < 0.01 and row["nearest_line"] == 3
+
+
+def test_a_corrupt_line_among_exercises_is_counted_and_named(tmp_path, capsys):
+    write_rows(tmp_path / "bench.jsonl", [PROBLEM])
+    (tmp_path / "e.jsonl").write_text(json.dumps({"text": INNOCENT[0]}) + "\n{torn\n" + json.dumps({"text": "def ("}) + "\n")
+    prepare_data.main(["decontaminate", str(tmp_path / "e.jsonl"), "--against", str(tmp_path / "bench.jsonl"), "--out", str(tmp_path / "c.jsonl")])
+    output = capsys.readouterr().out
+    assert "1 corrupt lines left out: 2 (not JSON)" in output and "1 are no Python" in output
+    assert len(rows(tmp_path / "c.jsonl")) == 2
+
+
+def slow_common_length(a, b):
+    row = [0] * (len(b) + 1)
+    for x in a:
+        new = [0]
+        for j, y in enumerate(b):
+            new.append(row[j] + 1 if x == y else max(new[j], row[j + 1]))
+        row = new
+    return row[-1]
+
+
+def test_the_match_rate_is_that_of_a_slow_longest_common_subsequence_and_pruning_loses_no_pair(monkeypatch):
+    def types_in(*modules):
+        for module in modules:
+            with open(os.path.join(os.path.dirname(os.__file__), module)) as f:
+                for code in (ast.unparse(node) for node in ast.walk(ast.parse(f.read())) if isinstance(node, ast.FunctionDef)):
+                    yield code, prepare_data.node_types(ast.parse(code))[0]
+    functions, types = map(list, zip(*types_in("textwrap.py", "heapq.py", "queue.py")))
+    for code in functions[:20]:  # and somewhat longer ones, for rates between the taus
+        functions.append(code + "\n    a = b + c[0]" * (len(functions) % 5))
+        types.append(prepare_data.node_types(ast.parse(functions[-1]))[0])
+    problems = [(f"p{i}", ["w"], types) for i, (_, types) in enumerate([*types_in("sched.py", "bisect.py"), *types_in("heapq.py")])]
+    monkeypatch.setattr(prepare_data, "start_plain_worker", lambda: None)
+    prepare_data.start_decontaminate(problems, 0.8, 1)
+    _, (kept, counts, _, hits) = prepare_data.decontaminate_task((0, "text", (1, [json.dumps({"text": code}).encode() for code in functions])))
+    rates = np.array([[2 * slow_common_length(a, b) / (len(a) + len(b)) for _, _, b in problems] for a in types])
+    best = np.zeros(len(problems))
+    for p, rate, _, _, _ in hits:
+        best[p] = max(best[p], rate)
+    assert np.allclose(best, rates.max(0)) and (best < 0.8).any() and (best == 1).any()
+    assert [counts[f"tau {tau}"] for tau in prepare_data.TAUS] == [int((rates.max(1) >= tau).sum()) for tau in prepare_data.TAUS]
+    assert len(kept) == int((rates.max(1) < 0.8).sum())
+
+
+def test_the_length_in_bits_of_an_integer_is_that_of_the_slow_table_for_any_sequences():
+    rng = random.Random(1)
+    for _ in range(200):
+        a, b = ([rng.randrange(6) for _ in range(rng.randrange(1, 80))] for _ in range(2))
+        masks = {x: sum(1 << i for i, y in enumerate(a) if y == x) for x in a}
+        assert prepare_data.common_length(masks, (1 << len(a)) - 1, b) == slow_common_length(a, b)
+
+
+def test_help_answers_at_once():
+    started = time.process_time(), os.times().children_user
+    assert "exercises" in run("prepare_data.py", "--help").stdout
+    assert os.times().children_user - started[1] < 0.5  # of CPU time: other programs may be running
