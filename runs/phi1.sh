@@ -10,19 +10,25 @@
 set -eu
 cd "$(dirname "$0")/.."
 GPUS=${GPUS:-8}
+unless() { [ -e "$1" ] || "${@:2}"; }  # unless FILE COMMAND: what is complete is not made again
 : "${STACK:?}" "${POSTS:?}" "${ENCODER:?}" "${TEACHER:?}"
 
 # 0. Data (paper, section 2). About 1.2B tokens of answers: $600 to $1,400 at 2026's prices, half of it with --batch; labels about $10 to $20.
-python prepare_data.py collect "$STACK" "$POSTS" --out data/web.jsonl.gz
+unless data/web.jsonl.gz \
+    python prepare_data.py collect "$STACK" "$POSTS" --out data/web.jsonl.gz
 python prepare_data.py annotate data/web.jsonl.gz --samples 100000 --model "$TEACHER" --budget 50 --out data/labels.jsonl
-torchrun --nproc_per_node="$GPUS" prepare_data.py filter data/web.jsonl.gz --labels data/labels.jsonl --encoder "$ENCODER" --keep 0.17 --out data/filtered.jsonl.gz
+unless data/filtered.jsonl.gz \
+    torchrun --nproc_per_node="$GPUS" prepare_data.py filter data/web.jsonl.gz --labels data/labels.jsonl --encoder "$ENCODER" --keep 0.17 --out data/filtered.jsonl.gz
 python prepare_data.py textbooks --count 1000000 --model "$TEACHER" --budget 1200 --out data/textbooks.jsonl
 python prepare_data.py exercises --count 900000 --model "$TEACHER" --budget 400 --out data/exercises.jsonl
-python prepare_data.py decontaminate data/exercises.jsonl --against humaneval mbpp --tau 0.95 --out data/exercises_clean.jsonl
+unless data/exercises_clean.jsonl \
+    python prepare_data.py decontaminate data/exercises.jsonl --against humaneval mbpp --tau 0.95 --out data/exercises_clean.jsonl
 
 # 1. Tokens. 7B tokens x 2 bytes = 14 GB, and twice that while it sorts; about half an hour on 8 cores (2 to 8M tokens/s per core).
-python prepare_data.py tokenize data/filtered.jsonl.gz data/textbooks.jsonl --val 0.001 --out data/codetextbook
-python prepare_data.py tokenize data/exercises_clean.jsonl --val 0.01 --out data/codeexercises
+unless data/codetextbook/meta.json \
+    python prepare_data.py tokenize data/filtered.jsonl.gz data/textbooks.jsonl --val 0.001 --out data/codetextbook
+unless data/codeexercises/meta.json \
+    python prepare_data.py tokenize data/exercises_clean.jsonl --val 0.01 --out data/codeexercises
 
 # 2. Pretraining. 36,000 steps x 1024 x 2048 = 75.5B tokens, 10.8 passes; the paper's phi-1-base is step 24,000: 50.3B tokens, 7.2 passes.
 #    9.085 GFLOP per token x 50.3B = 4.6e20 FLOP: 8 H100 at 50% of 989 TFLOP/s take 32 hours, 8 A100 at 50% of 312 take 102;
