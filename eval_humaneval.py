@@ -92,6 +92,7 @@ import re
 import shutil
 import statistics
 import urllib.request
+import zlib
 import warnings
 from dataclasses import dataclass
 
@@ -158,7 +159,7 @@ def load_benchmark(name, shots=0):
         rows = json.loads(data) if name == "mbpp-sanitized" else [json.loads(line) for line in data.splitlines()]
         return mbpp_problems(rows, shots, test_split=name == "mbpp"), digest
     rows = list(read_rows(path, data, ("task_id", "prompt", "canonical_solution", "test", "entry_point")))
-    twice = [task for task, count in collections.Counter(row["task_id"] for row in rows).items() if count > 1]
+    twice = [task for task, count in collections.Counter(str(row["task_id"]) for row in rows).items() if count > 1]
     if twice or not rows:
         raise SystemExit(f"{path} " + (f"has {name_some(twice)} more than once" if twice else "holds no problem"))
     return [Problem(str(row["task_id"]), row["prompt"], row["canonical_solution"], row["prompt"], as_setup(row["prompt"]),
@@ -205,14 +206,15 @@ def read_bytes(path):
 def read_rows(path, data, fields):
     """The lines of a .jsonl(.gz) as dicts, after checking that each has these fields, all text."""
     try:
-        lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8").split("\n")
-    except (OSError, EOFError, ValueError) as error:
+        lines = (gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data).decode("utf-8-sig").split("\n")
+    except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SystemExit(f"{path} cannot be read: {error}")
     for number, line in enumerate(lines, 1):
         if line.strip():
             try:
                 row = json.loads(line)
-            except ValueError as error:
+                json.dumps(row, ensure_ascii=False).encode()  # half a character (a lone surrogate) could not be written later
+            except (ValueError, RecursionError) as error:
                 raise SystemExit(f"{path}, line {number}: not JSON ({error})")
             for field in fields:
                 if not isinstance(row, dict) or not isinstance(row.get(field), (str, int) if field == "task_id" else str):
@@ -528,8 +530,10 @@ def compare(folders):
         try:
             with open(os.path.join(folder, "results.json")) as f:
                 settings = json.load(f)["settings"]
-            runs.append((settings, {row["task_id"]: row for row in whole_lines(os.path.join(folder, "results.jsonl"))}))
-        except (OSError, ValueError) as error:
+            rows = {row["task_id"]: row for row in whole_lines(os.path.join(folder, "results.jsonl"))}
+            runs.append((settings, rows))
+            settings["data_sha256"], settings["benchmark"], [row["passed"] / row["n"] for row in rows.values()]
+        except (OSError, ValueError, KeyError, TypeError) as error:
             raise SystemExit(f"{folder} is not the folder of a finished run: {error}")
     (settings_a, a), (settings_b, b) = runs
     if a.keys() != b.keys() or settings_a["data_sha256"] != settings_b["data_sha256"]:
@@ -658,8 +662,11 @@ def check_folder(folder, settings):
     for file in ("results.json", os.path.join("part", "settings.json")):
         path = os.path.join(folder, file)
         if os.path.exists(path):
-            with open(path) as f:
-                old = json.load(f)["settings"]
+            try:
+                with open(path) as f:
+                    old = dict(json.load(f)["settings"])
+            except (ValueError, KeyError, TypeError) as error:
+                raise SystemExit(f"{path} was not written by this program ({type(error).__name__}: {error}): choose another --out")
             for name in {**settings, **old}:
                 if settings.get(name) != old.get(name):
                     raise SystemExit(f"{folder} was made with {name} = {old.get(name)!r}, and now it is {settings.get(name)!r}: "

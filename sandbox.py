@@ -18,15 +18,19 @@ where it is, and the other side gets a Remote: to call, iterate, pass back, ask 
 builtin type. Names in a test that neither it, setup, builtins nor the standard library define are looked up in the candidate.
 
 Covered (Linux 5.13 with Landlock, x86-64 or aarch64, without root or packages; namespaces are added where they are allowed): forged
-verdicts, early exits, crashes, endless loops, recursion, floods, bombs of memory, threads and disk; processes, network, signals,
+verdicts, early exits, crashes, endless loops, recursion, floods, bombs of memory and disk; processes, network, signals,
 ptrace, shared memory, keyrings, io_uring, mounts, chmod (seccomp); root's powers (capabilities); files but for one private empty
 folder and the standard library (Landlock). After each program its processes are gone and its folder is empty, also if the caller dies.
 NOT covered:
-- bugs of the kernel; timing; whether a path exists; without namespaces the sum of many 16 MB files, and the folder of a killed helper;
+- bugs of the kernel; timing; names, sizes and times of files (not their content; site-packages beside the standard library can be
+  read); the number of threads, for a second or two; without namespaces the sum of many 16 MB files, and a killed helper's folder;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
-- answers: identity; operators, len() and isinstance on a Remote (own classes, dict.keys()); nesting beyond a few hundred; subclasses
-  (a Counter is a dict). Of arguments changed in place: all but containers given by position to a call that does not raise;
-- honest programs that need processes, network, chmod or site-packages: they fail. `if __name__ == "__main__":` is not entered.
+- answers: identity and aliasing; operators, len(), bool(), str() and isinstance on a Remote (an own class); an own exception in an
+  `except`; nesting beyond a few hundred; more than 16 MB; subclasses (a Counter or OrderedDict is a dict, a namedtuple a tuple). Of
+  arguments changed in place: all but containers given by position to a call that does not raise. Objects that a test defines can be
+  passed to the candidate and called there, not looked into;
+- honest programs that need processes, network, chmod or site-packages: they fail. `if __name__ == "__main__":` is not entered. A
+  helper function is not found by a test if it is named like a module of the standard library; 100,000 items of a generator take 4 s.
 """
 import builtins, collections, contextlib, ctypes, gc, importlib, itertools, json, os, platform, random, re, select, signal, socket
 import struct, subprocess, sys, tempfile, time, traceback, types
@@ -66,15 +70,18 @@ KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). Wha
     **{t.__name__: (t, lambda v: [v.hex()], lambda p, t=t: t.fromhex(p[0])) for t in (bytes, bytearray)},
     **{t.__name__: (t, lambda v: [v.isoformat()], lambda p, t=t: t.fromisoformat(p[0])) for t in (datetime, date, datetime_time)},
     **{t.__name__: (t, lambda v: [str(v)], lambda p, t=t: t(p[0])) for t in (complex, Fraction, Decimal)},
+    "keys": (type({}.keys()), list, lambda p: dict.fromkeys(p).keys()),
+    "values": (type({}.values()), list, lambda p: dict(enumerate(p)).values()),
+    "items": (type({}.items()), lambda v: [list(v)], lambda p: dict(p[0]).items()),
     "match": (re.Match, lambda v: [True], lambda p: p[0]),  # tests ask only whether there is one
     "range": (range, lambda v: [v.start, v.stop, v.step], lambda p: range(*p)),
     "timedelta": (timedelta, lambda v: [v.days, v.seconds, v.microseconds], lambda p: timedelta(*p))}
 TYPES = {t.__name__: t for t in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)}  # cross by name
 # Without StopIteration, which crosses as Exception: it would end a map() in the tests in silence, and all(map(...)) would hold
-EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException) and n != "StopIteration"}
+EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)
+              and n not in ("StopIteration", "BaseExceptionGroup", "ExceptionGroup")}
 
-class Remote:
-    """Something that lives at the other end of the pipe."""
+class Remote:  # something that lives at the other end of the pipe. (A docstring would be that of the candidate's functions)
     def __init__(self, peer, handle):
         self.__dict__.update(_peer=peer, _handle=handle)
     def __call__(self, /, *args, **kwargs):
@@ -161,13 +168,13 @@ class Peer:
         try:
             values = [self.unpack(v) for v in args]
             value = self.exports[target](*values, **{name: self.unpack(v) for name, v in kwargs.items()})
-            changes = [(i, new) for i, v in enumerate(values) if hasattr(type(v), "clear") and (new := self.pack(v)) != args[i]]
+            changes = [(i, new) for i, v in enumerate(values) if hasattr(type(v), "clear") and repr(new := self.pack(v)) != repr(args[i])]
             self.send("reply", "", self.pack(value), changes)
         except MemoryError:
             raise
         except BaseException as e:
             base = next(c for c in type(e).__mro__ if EXCEPTIONS.get(c.__name__) is c)
-            args = [str(e)] if base is SyntaxError else [a if type(a) in (int, str, bytes) else repr(a) for a in e.args]
+            args = [str(e)] if issubclass(base, SyntaxError) else [a if type(a) in (int, str, bytes) else repr(a) for a in e.args]
             self.send("reply", base.__name__, self.pack(args), [])
 
 # ---- The jail -------------------------------------------------------------------------------------------------------------------
@@ -184,7 +191,7 @@ DENIED = """
     semget 64 190  semop 65 193  semctl 66 191  semtimedop 220 192  msgget 68 186  msgsnd 69 189  msgrcv 70 188  msgctl 71 187
     chmod 90 -1  fchmod 91 52  fchmodat 268 53  chown 92 -1  fchown 93 55  lchown 94 -1  fchownat 260 54  utime 132 -1
     utimes 235 -1  futimesat 261 -1  utimensat 280 88  setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7  removexattr 197 14
-    lremovexattr 198 15  fremovexattr 199 16  truncate 76 45
+    lremovexattr 198 15  fremovexattr 199 16  truncate 76 45  flock 73 32  inotify_add_watch 254 27
 """  # name, x86-64, aarch64. From chmod on: Landlock does not govern these. Mounting: Landlock forbids it, and no capability is left
 LOAD, EQUAL, ANY_BIT, AT_LEAST, GIVE = 0x20, 0x15, 0x45, 0x35, 0x06  # instructions: (what, skips if true, skips if false, value)
 ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
@@ -346,16 +353,17 @@ def run(program, peer):
     class Names(dict):
         """The globals of the tests. What they lack are builtins, else modules of the standard library, else the candidate's."""
         def __missing__(self, name):
-            ours = name != program.entry_point
+            ours = name != entry_point
             if ours and hasattr(builtins, name):
                 raise KeyError(name)  # Python goes on to look there
             self[name] = importlib.import_module(name) if ours and name in sys.stdlib_module_names else peer.call("get", name)
             return self[name]
+    entry_point = re.match(r"\w*", program.entry_point)[0]  # "Solution" of "Solution().solve"
     names = Names(__name__="tests")
     peer.call("load", program.code)
     random.seed(0)  # HumanEval 32, 38, 50 and 53 draw their inputs
     exec(compile(program.setup, "<setup>", "exec", dont_inherit=True), names)
-    names.pop(program.entry_point, None)  # HumanEval's prompt defines a stub
+    names.pop(entry_point, None)  # HumanEval's prompt defines a stub
     exec(compile(program.test, "<test>", "exec", dont_inherit=True), names)
 
 def died(code):
@@ -484,10 +492,14 @@ class Sandbox(contextlib.AbstractContextManager):
         try:
             while True:
                 while idle and (job := again.pop() if again else next(jobs, None)):
+                    line = json.dumps(job[1], ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+                    if len(line) > MAX_MESSAGE:
+                        yield job[0], Verdict("failed", "the program is too long", 0.0)
+                        continue
                     helper = idle.pop()
                     busy[helper] = *job, time.monotonic() + job[1].timeout + 60  # the deadline of a helper that hangs
                     with contextlib.suppress(OSError):  # a dead helper shows below, at the end of its output
-                        helper.stdin.write(json.dumps(job[1], ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n")
+                        helper.stdin.write(line)
                         helper.stdin.flush()
                 if not busy:
                     return

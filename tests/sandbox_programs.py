@@ -21,6 +21,11 @@ def in_f(body):
     return "def f(x):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
 
 FORGERIES = [
+    ("keys as an answer", "def f(d):\n    return d.keys()", "assert f({1: 2}) == {1} and len(f({1: 2})) == 1 and not f({})", "passed"),
+    ("items as an answer", "def f(d):\n    return d.items()", "assert sorted(f({1: 2})) == [(1, 2)] and len(f({1: 2})) == 1", "passed"),
+    ("a type changed in place", "def f(x):\n    x[0] = True", "a = [1]\nf(a)\nassert type(a[0]) is int", "failed"),
+    ("ints made floats in place", "def f(x):\n    x[:] = map(float, x)", "a = [1, 2]\nf(a)\nassert repr(a) == '[1.0, 2.0]'", "passed"),
+    ("a bad indentation", "def f(x):\nreturn x", "assert f(1) == 1", "failed"),
     ("a wrong answer", in_f("return x"), T, "failed", "AssertionError: assert f(2) == 3"),
     ("a stub", in_f("pass"), T, "failed"),
     ("sys.exit(0) at the top", "import sys\nsys.exit(0)\n" + ADD, T, "failed", "SystemExit"),
@@ -164,7 +169,7 @@ REACH = [
     ("a UDP socket", "import socket\n" + in_f("socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"), T, "failed", "PermissionError"),
     ("a local datagram socket", "import socket\n" + in_f("socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)"), T, "failed", "PermissionError"),
     ("reading the password file", in_f("return open('/etc/passwd').read()"), T, "failed", "Error: "),
-    ("listing a home", "import os\n" + in_f("os.listdir('/root')"), T, "failed"),
+    ("listing a home", "import os\n" + in_f("os.listdir(os.path.expanduser('~root'))"), T, "failed"),
     ("listing the root", "import os\n" + in_f("assert len(os.listdir('/')) < 9\nreturn len(os.listdir('/var'))"), T, "failed"),
     ("writing outside of the folder", in_f("open('/var/tmp/escaped', 'w')"), T, "failed"),
     ("writing to the standard library", "import os\n" + in_f("open(os.__file__, 'a')"), T, "failed"),
