@@ -461,11 +461,17 @@ def beside(path, suffix):
 
 @contextmanager
 def whole_file(path):
-    """A file to write bytes to that appears only when it is complete."""
+    """A file to write bytes to that appears only when it is complete, and that one process writes at a time."""
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = path + ".tmp"
+    raw = open(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     try:
-        with open(temporary, "wb") as raw:
+        fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"another run is writing {path}: wait for it, or choose another --out")
+    try:
+        with raw:
+            raw.truncate(0)  # of a run that was killed
             with gzip.open(raw, "wb", compresslevel=4) if path.endswith(".gz") else nullcontext(raw) as f:
                 yield f
             raw.flush()
@@ -623,7 +629,8 @@ def retry_after(headers):
     """Seconds that the server asks to wait, from retry-after-ms or Retry-After (seconds or a date); None if it does not say."""
     for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1)):
         try:
-            return max(0.0, min(3600.0, float(headers[name]) * unit))
+            if math.isfinite(seconds := float(headers[name]) * unit):
+                return max(0.0, min(3600.0, seconds))
         except (KeyError, ValueError):
             pass
     try:
@@ -639,7 +646,9 @@ def answer_of(reply):
         text, finish = choice["message"].get("content"), choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         return None, "no choices in the answer"
-    if finish not in ("stop", "eos", "eos_token"):
+    if isinstance(text, list):  # parts, as some servers answer
+        text = "".join(part.get("text") or "" for part in text if isinstance(part, dict))
+    if finish not in ("stop", "eos", "eos_token") and not (finish is None and text):
         return None, f"finish_reason {finish}"
     text = text.rpartition("</think>")[2].strip() if isinstance(text, str) else ""  # some servers leave the reasoning in
     return (text, None) if text else (None, "null content")
@@ -743,6 +752,8 @@ class Client:
     def explain(self, status, error, path):
         """One line for an error that ends the run."""
         message = error["message"]
+        if 300 <= status < 400:
+            return f"{self.where} answers with a redirect (HTTP {status}): correct OPENAI_BASE_URL"
         if status == 401:
             return f"{self.where} does not accept the key: {message}. Set OPENAI_API_KEY" + ("" if self.key else "; it is not set")
         if status in (429, 402):
@@ -766,8 +777,11 @@ class Client:
         if error.get("code") == "context_length_exceeded" or "context length" in says or "too large" in says:
             return False  # about this prompt, though it may name max_tokens
         name = error.get("param") if error.get("param") in sent else None
-        if not name and re.search("(?i)unsupported|unrecogni|unknown|unexpected|extra|not (supported|permitted|allowed)|does not support", says):
+        if not name and re.search("(?i)unsupported|unrecogni|unknown|unexpected|extra|invalid|input should be|must be|literal_error|"
+                                  "not (supported|permitted|allowed)|does not support", says):
             name = next((name for name in sent if re.search(rf"\b{name}\b", says)), None)
+            if not name and "reasoning_effort" in sent and re.search("(?i)reasoning|effort|think|'none'", says):
+                name = "reasoning_effort"  # many servers name the value only
         if not name:
             return False
         with self.lock:
@@ -843,7 +857,12 @@ class Answers:
         records = read_jsonl(path)
         _, head = next(records, (0, None))
         found = head.get("settings") if isinstance(head, dict) else None
-        if found != settings:
+        if found != settings and head is not None and not any(True for _ in records):  # begun, and nothing was answered yet
+            self.file.truncate(0)
+            self.file.seek(0)
+            self.file.write(json_line({"settings": settings}))
+            self.file.flush()
+        elif found != settings:
             names = [name for name in settings if not isinstance(found, dict) or found.get(name) != settings[name]]
             raise SystemExit(f"{path} was not made with these settings ({', '.join(names) or 'others'} differ): move it away, or "
                              "choose another --out")
@@ -1228,8 +1247,7 @@ def collect_tasks(paths, field):
             found = field
             for read, (first, lines) in line_tasks(path):
                 if not found:
-                    with suppress(ValueError, TypeError, StopIteration):
-                        found = next(name for name in FIELDS if name in json.loads(next(filter(bytes.strip, lines))))
+                    found = field_of(lines)
                 yield read, ("lines", path, first, found or FIELDS[0], lines)
         elif path.endswith(".parquet"):
             yield from parquet_tasks(path, field)
@@ -1242,6 +1260,15 @@ def collect_tasks(paths, field):
                 yield size, ("files", "", 0, None, files)
                 files, size = [], 0
     yield size, ("files", "", 0, None, files)
+
+
+def field_of(lines):
+    """The first of FIELDS in the first line that is a JSON object with one of them; None if no line is."""
+    for line in lines:
+        with suppress(ValueError, RecursionError):
+            record = json.loads(line)
+            if isinstance(record, dict) and (names := [name for name in FIELDS if name in record]):
+                return names[0]
 
 
 def parquet_tasks(path, field):
@@ -1517,7 +1544,8 @@ def filter_documents(args):
         raise SystemExit(f"{args.out} is there already: remove it to make it anew, or choose another --out")
     labels = {}
     for number, record in read_jsonl(args.labels, score=int):
-        if not 0 <= record["score"] <= 5 or not isinstance(record.get("id", record.get("text")), str):
+        if (not 0 <= record["score"] <= 5 or not isinstance(record.get("id", record.get("text")), str)
+                or not re.fullmatch("[0-9a-f]+", record.get("id", "0"))):
             raise SystemExit(f"{args.labels}, line {number}: a score of 0 to 5 and an id (or the text) are expected; "
                              "prepare_data.py annotate writes them")
         labels[int(record["id"], 16) if "id" in record else hash_text(record["text"])] = record["score"]
@@ -1651,12 +1679,12 @@ def exercise_items(args):
         yield EXERCISES.format(count=args.per_call, names="\n".join(names), topic=topic), {"topic": topic}
 
 
-FENCE = re.compile(r"^[ \t]*```[ \t]*(?:python|py)?[ \t]*\n(.*?)(?:^[ \t]*```|\Z)", re.S | re.M | re.I)
+FENCE = re.compile(r"^[ \t]*(?:\d+\.[ \t]*)?(```|~~~)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.S | re.M)
 
 
 def exercises_in(answer):
     """Yield (name, program, examples as a test or "") of every exercise in an answer, and (None, reason, "") of what is none."""
-    for block in FENCE.findall(answer) or [answer]:
+    for block in [block for _, block in FENCE.findall(answer)] or [answer]:
         block = textwrap.dedent(block).replace("\r\n", "\n")
         try:
             tree = ast.parse(block)
