@@ -651,9 +651,13 @@ def train(config, new_model):
                 save_all()
             clock, clock_step = time.time(), step  # the speed leaves out validation and saving
         if stopping and not finished:
+            if wandb:
+                wandb.finish()
             if chief:
                 print(f"stopped at step {step:,} and saved in {at('ckpt.pt')}: the same command continues")
             raise SystemExit(128 + (caught or signal.SIGTERM))
+    if wandb:
+        wandb.finish()
     if chief:
         print(f"finished after {step:,} steps: {at('best.pt')} has the lowest validation loss, {best['val_loss']:.4f} at step "
               f"{best['step']:,}")
@@ -674,6 +678,10 @@ def run_script(main):
         main(sys.argv[1:])
         if dist.is_initialized():
             dist.destroy_process_group()
+            # torch's threads may ask for the interpreter's lock while it shuts down, which would abort a rank that is done
+            sys.stdout.flush()
+            sys.stderr.flush()
+            os._exit(0)
     except KeyboardInterrupt:
         raise SystemExit(130)
     except OSError as error:  # a full disk, no permission, a file in the place of a folder

@@ -761,3 +761,33 @@ def test_help_answers_at_once():
     started = time.process_time(), os.times().children_user
     assert "exercises" in run("prepare_data.py", "--help").stdout
     assert os.times().children_user - started[1] < 0.5  # of CPU time: other programs may be running
+
+
+# ---- found by attack -------------------------------------------------------------------------------------------------
+
+def test_a_file_has_one_writer_at_a_time_and_a_second_one_harms_nothing(tmp_path):
+    path = str(tmp_path / "x.jsonl")
+    with prepare_data.whole_file(path) as f:
+        f.write(b"first\n")
+        with pytest.raises(SystemExit, match="another run is writing"):
+            with prepare_data.whole_file(path):
+                pass
+    assert open(path).read() == "first\n"
+
+
+def test_the_field_of_a_jsonl_is_found_behind_lines_that_are_torn():
+    assert prepare_data.field_of([b"{torn\n", b'"content"\n', b'{"content": "x"}\n']) == "content"
+    assert prepare_data.field_of([b"{torn\n", b"[1]\n"]) is None
+
+
+@pytest.mark.parametrize("opening, closing", [("```python", "```"), ("```python3", "```"), ('```python title="a.py"', "```"), ("~~~python", "~~~"),
+                                              ("1. ```python", "```"), ("```", "")])
+def test_an_exercise_is_found_in_every_kind_of_fence(opening, closing):
+    body = 'def f(x: int) -> int:\n    """Add one to x.\n\n    >>> f(1)\n    2\n    """\n    return x + 1\n'
+    (found,) = prepare_data.exercises_in(f"Here it is:\n{opening}\n{body}{closing}\n")
+    assert found[0] == "f", found
+
+
+def test_a_wait_that_is_no_number_is_not_waited_for():
+    assert prepare_data.retry_after({"retry-after": "nan"}) is None and prepare_data.retry_after({"retry-after": "inf"}) is None
+    assert prepare_data.retry_after({"retry-after": "1.5"}) == 1.5
