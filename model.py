@@ -18,7 +18,7 @@ Shape letters, used in every comment of this project:
 """
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import torch
 import torch.nn as nn

@@ -1344,7 +1344,7 @@ def collect(args):
     from tqdm import tqdm
     if os.path.exists(args.out):
         raise SystemExit(f"{args.out} is there already: remove it to make it anew, or choose another --out")
-    suffixes, paths, total = (".py", ".jsonl", ".jsonl.gz", ".parquet", ".xml"), [], 0
+    suffixes, total = (".py", ".jsonl", ".jsonl.gz", ".parquet", ".xml"), 0
 
     def listing():
         """Paths of all sources; folders are walked as they come, so that no list of 35 million files is ever in memory."""
@@ -1957,7 +1957,6 @@ def decontaminate(args):
     """Exercises -> those that are not close to a problem of the benchmarks (paper, section 5 and appendix C), a report, and the list
     of similar problems for the evaluation. 13-grams and syntax trees catch copies, also renamed or rearranged ones, not
     paraphrases; an --encoder adds the distance of embeddings for these, with a threshold that the paper does not state."""
-    import numpy as np
     from tqdm import tqdm
     from eval_humaneval import load_benchmark
     if os.path.exists(args.out):

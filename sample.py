@@ -166,7 +166,7 @@ def main(args):
 
     made = [[] for _ in range(args.num_samples)]  # the samples' tokens that wait to be printed
     done = [False] * args.num_samples
-    current = -1                                  # the sample being printed; those after it run in the same batch
+    current, text = -1, None                      # the sample being printed, and its decoder; later ones run in the same batch
     for _, j, token in generate(model, encoding, [ids], args.num_samples, args.max_new_tokens, args.temperature, args.top_k,
                                 args.top_p, args.seed, args.batch_size):
         if token is None:

@@ -7,7 +7,6 @@ os.environ["OMP_NUM_THREADS"] = "1"  # the models here are tiny: more threads on
 
 import numpy as np
 import pytest
-import torch
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 sys.path.insert(0, ROOT)
