@@ -6,35 +6,33 @@ Judge programs that a language model wrote, without trusting them.
         for i, verdict in box.judge([Program(code="def add(a, b):\n    return a - b", test="assert add(1, 2) == 3")]):
             print(i, verdict.status, verdict.reason)       # 0 failed AssertionError: assert add(1, 2) == 3
 
-One helper per worker (a clean interpreter, never a fork of the process that holds torch) forks twice per program:
+Each worker has a helper, a clean interpreter (never a fork of the process that holds torch), which forks twice per program:
 
-    caller --program-->  tests: setup and test run here   --"call add(1, 2)"-->  candidate: code runs here, in jail
-           <--verdict--  (the helper waits and cleans up) <------- "-1" -------
+    caller --program-->  tests: setup and test run here   --"call add(1, 2)"-->  candidate: code runs here
+           <--verdict--  (the helper waits and cleans up) <------- "-1" -------  (both are in jail)
 
 The candidate is forked before the program is read, so no assert is ever in its memory, and all it can do is answer calls: what it
 does to its own process (exit, patch builtins, walk frames, write to the pipe) changes an answer, never the comparison. Answers are
 rebuilt from a fixed table of builtin types, KINDS: no pickle, no eval. What is no literal (a generator, a closure, an instance) stays
 where it is, and the other side gets a Remote: to call, iterate, pass back, ask for attributes. Exceptions cross as their nearest
-builtin type. Names in a test that neither it, setup, builtins nor the standard library define are looked up in the candidate.
+builtin type, under their own name. Names in a test that neither it, setup, builtins nor the standard library define are looked up in
+the candidate.
 
-Covered (Linux 5.13 with Landlock, x86-64 or aarch64, without root or packages; namespaces are added where they are allowed): forged
-verdicts, early exits, crashes, endless loops, recursion, floods, bombs of memory and disk; processes, network, signals,
-ptrace, shared memory, keyrings, io_uring, mounts, chmod (seccomp); root's powers (capabilities); files but for one private empty
-folder and the standard library (Landlock). After each program its processes are gone and its folder is empty, also if the caller dies.
+Covered (Linux 5.13 with Landlock, x86-64 or aarch64, no root, no packages; namespaces are added where they are allowed): forged
+verdicts, early exits, crashes, endless loops, recursion, floods, bombs of memory and disk; processes, network, signals, ptrace,
+shared memory, keyrings, io_uring, chmod (seccomp); root's powers (capabilities); mounts, files but for one private empty folder and
+the standard library (Landlock). After each program its processes are gone and its folder is empty, also if the caller dies.
 NOT covered:
-- bugs of the kernel; timing; names, sizes and times of files (not their content; site-packages beside the standard library can be
-  read); the number of threads, for a second or two; without namespaces the sum of many 16 MB files, and a killed helper's folder;
+- bugs of the kernel; timing; names, sizes and times of files (site-packages beside the standard library can even be read); many
+  threads for a second or two; without namespaces the sum of many 16 MB files, and the empty folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
-- answers: identity and aliasing; operators, len(), bool(), str() and isinstance on a Remote (an own class); an own exception in an
-  `except`; nesting beyond a few hundred; more than 16 MB; subclasses (a Counter or OrderedDict is a dict, a namedtuple a tuple). Of
-  arguments changed in place: all but containers given by position to a call that does not raise. Objects that a test defines can be
-  passed to the candidate and called there, not looked into;
-- honest programs that need processes, network, chmod or site-packages: they fail. `if __name__ == "__main__":` is not entered. A
-  helper function is not found by a test if it is named like a module of the standard library; 100,000 items of a generator take 4 s.
+- answers: identity; ==, <, +, `with` and isinstance on a Remote; nesting beyond a few hundred; more than 16 MB; subclasses (a
+  Counter is a dict, a namedtuple a tuple). Arguments changed in place: containers given by position to a call that does not raise;
+- honest programs that need processes, network, chmod or site-packages, or a helper function that the test calls and that is named
+  like a module of the standard library: they fail. `if __name__ == "__main__":` is not entered. 100,000 items of a generator take 4 s.
 """
-import builtins, collections, contextlib, ctypes, gc, importlib, itertools, json, os, platform, random, re, select, signal, socket
-import struct, subprocess, sys, tempfile, time, traceback, types
-from datetime import date, datetime, time as datetime_time, timedelta
+import builtins, collections, concurrent.futures, contextlib, ctypes, datetime, gc, importlib, itertools, json, operator, os
+import platform, random, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, time, traceback, types
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
@@ -54,11 +52,11 @@ class Verdict(NamedTuple):
 class SandboxError(RuntimeError):
     """No isolation here, or the harness itself failed three times (no memory, helper killed): says nothing about the program."""
 
-MAX_MESSAGE = 16 << 20  # bytes in one message between tests and candidate
+MAX_MESSAGE = 16 << 20  # bytes in one message
 LIMITS = dict(CORE=0, FSIZE=16 << 20, NOFILE=256, STACK=64 << 20)  # bytes in a file, open files, stack (8 MB: too few to recurse deep)
 OUT_OF_MEMORY = 77      # exit code of a process that gives up: it may have no memory left for a message
 
-# ---- Values on the pipe ---------------------------------------------------------------------------------------------------------
+# ---- 1. Values on the pipe ------------------------------------------------------------------------------------------------------
 # Messages are lines of JSON. null, booleans, strings, floats and 64-bit ints stand for themselves, [kind, part, part..] for the rest.
 
 KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). What is a subclass crosses as its base class
@@ -68,26 +66,41 @@ KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). Wha
     "float": (float, lambda v: [float(v)], lambda p: p[0]),
     "str": (str, lambda v: [str.__str__(v)], lambda p: p[0]),
     **{t.__name__: (t, lambda v: [v.hex()], lambda p, t=t: t.fromhex(p[0])) for t in (bytes, bytearray)},
-    **{t.__name__: (t, lambda v: [v.isoformat()], lambda p, t=t: t.fromisoformat(p[0])) for t in (datetime, date, datetime_time)},
+    **{t.__name__: (t, lambda v: [v.isoformat()], lambda p, t=t: t.fromisoformat(p[0]))
+       for t in (datetime.datetime, datetime.date, datetime.time)},
     **{t.__name__: (t, lambda v: [str(v)], lambda p, t=t: t(p[0])) for t in (complex, Fraction, Decimal)},
+    "range": (range, lambda v: [v.start, v.stop, v.step], lambda p: range(*p)),
+    "timedelta": (datetime.timedelta, lambda v: [v.days, v.seconds, v.microseconds], lambda p: datetime.timedelta(*p)),
     "keys": (type({}.keys()), list, lambda p: dict.fromkeys(p).keys()),
     "values": (type({}.values()), list, lambda p: dict(enumerate(p)).values()),
-    "items": (type({}.items()), lambda v: [list(v)], lambda p: dict(p[0]).items()),
-    "match": (re.Match, lambda v: [True], lambda p: p[0]),  # tests ask only whether there is one
-    "range": (range, lambda v: [v.start, v.stop, v.step], lambda p: range(*p)),
-    "timedelta": (timedelta, lambda v: [v.days, v.seconds, v.microseconds], lambda p: timedelta(*p))}
-TYPES = {t.__name__: t for t in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict)}  # cross by name
+    "items": (type({}.items()), list, lambda p: dict(p).items()),
+    "match": (re.Match, lambda v: [True], lambda p: p[0])}  # tests ask only whether there is one
+# Types that cross by name
+TYPES = {t.__name__: t for t in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, type(None))}
+CONTAINERS = list, dict, set, bytearray, collections.deque  # what changes of these in a call is sent back
 # Without StopIteration, which crosses as Exception: it would end a map() in the tests in silence, and all(map(...)) would hold
 EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)
               and n not in ("StopIteration", "BaseExceptionGroup", "ExceptionGroup")}
+
+def error_names(cls):
+    """-> its name and that of its nearest builtin base"""
+    return [cls.__name__, next(c.__name__ for c in cls.__mro__ if EXCEPTIONS.get(c.__name__) is c)]
+
+def encode(message):
+    return json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+
+def decode(line):
+    return json.loads(line.decode("utf-8", "surrogatepass"))
+
+# What can be done with a Remote. No == or <, nor arithmetic: with these, an answer could decide on itself
+OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr, "getitem": operator.getitem,
+              "setitem": operator.setitem, "delitem": operator.delitem, "contains": operator.contains}
 
 class Remote:  # something that lives at the other end of the pipe. (A docstring would be that of the candidate's functions)
     def __init__(self, peer, handle):
         self.__dict__.update(_peer=peer, _handle=handle)
     def __call__(self, /, *args, **kwargs):
         return self._peer.call(self._handle, *args, **kwargs)
-    def __iter__(self):
-        return self._peer.call("iter", self)
     def __next__(self):
         for item in self._peer.call("next", self):
             return item
@@ -99,13 +112,16 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
     def __setattr__(self, name, value):
         self._peer.call("setattr", self, name, value)
 
+for operation in OPERATIONS:
+    setattr(Remote, f"__{operation}__", lambda self, *args, name=operation: self._peer.call(name, self, *args))
+
 class Peer:
     """One end of the pipe. A call waits for its reply, and answers calls that come in meanwhile (to a lambda of the tests)."""
-    # names: what the other end may call besides what was sent to it. lost(why): called when the other end is gone or talks nonsense;
-    # it never returns, and is no exception because an `except:` in a test would swallow that
     def __init__(self, pipe, lost, **names):
-        self.pipe, self.lost, self.remotes = pipe.makefile("rwb"), lost, {}
-        self.exports = {"iter": iter, "next": lambda iterator: list(itertools.islice(iterator, 1)), **names}
+        self.pipe, self.remotes, self.errors = pipe.makefile("rwb"), {}, {}
+        self.lost = lost  # lost(why) is called when the other end is gone or talks nonsense; it must not return, nor raise what
+        # an `except:` in a test could swallow. names: what the other end may call besides what was sent to it
+        self.exports = {**OPERATIONS, "next": lambda iterator: list(itertools.islice(iterator, 1)), **names}
 
     def pack(self, v):
         if v is None or type(v) in (bool, float, str) or type(v) is int and -2**63 <= v < 2**63:
@@ -117,6 +133,8 @@ class Peer:
             return ["yours", v._handle]
         if isinstance(v, type) and TYPES.get(v.__name__) is v:
             return ["type", v.__name__]
+        if isinstance(v, type) and issubclass(v, BaseException):
+            return ["error", *error_names(v)]
         self.exports[id(v)] = v
         return ["remote", id(v)]
 
@@ -127,13 +145,19 @@ class Peer:
         kind, parts = v[0], [self.unpack(part) for part in v[1:]]
         if kind in KINDS:
             return KINDS[kind][2](parts)
+        if kind == "error":
+            return self.error(*parts)
         (handle,) = parts
         if kind == "remote":
             return self.remotes.setdefault(handle, Remote(self, handle))
         return {"yours": self.exports, "type": TYPES}[kind][handle]
 
+    def error(self, name, base):
+        """The exception of this name, if need be a new one like the builtin exception `base`: a test can catch it by its name."""
+        return EXCEPTIONS[base] if name == base else self.errors.setdefault(name, type(name, (EXCEPTIONS[base],), {}))
+
     def send(self, *message):
-        line = json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
+        line = encode(message)
         if len(line) > MAX_MESSAGE:
             raise ValueError("too many bytes to pass")
         with contextlib.suppress(OSError):  # the other end is gone, as receive() will find
@@ -144,7 +168,7 @@ class Peer:
         line = self.pipe.readline(MAX_MESSAGE + 1)
         if not line.endswith(b"\n"):
             self.lost("an answer is too long" if len(line) > MAX_MESSAGE else "")
-        return json.loads(line.decode("utf-8", "surrogatepass"))
+        return decode(line)
 
     def call(self, target, /, *args, **kwargs):
         """Call what the other end has under this name or handle. Returns what it returns and raises what it raises."""
@@ -154,7 +178,9 @@ class Peer:
                 self.answer(*message[1:])
             _, error, value, changes = message
             value = self.unpack(value)
-            exception = error and EXCEPTIONS[error](*value)
+            if error:
+                cls = self.error(*error)
+                exception = cls(*value) if cls.__module__ == "builtins" else cls.__new__(cls, *value)  # its __init__ may want others
             for i, new in changes:
                 args[i].clear()
                 (args[i].update if isinstance(args[i], (dict, set)) else args[i].extend)(self.unpack(new))
@@ -168,16 +194,16 @@ class Peer:
         try:
             values = [self.unpack(v) for v in args]
             value = self.exports[target](*values, **{name: self.unpack(v) for name, v in kwargs.items()})
-            changes = [(i, new) for i, v in enumerate(values) if hasattr(type(v), "clear") and repr(new := self.pack(v)) != repr(args[i])]
+            changes = [(i, new) for i, v in enumerate(values)
+                       if type(v) in CONTAINERS and args[i][0] != "yours" and repr(new := self.pack(v)) != repr(args[i])]
             self.send("reply", "", self.pack(value), changes)
         except MemoryError:
             raise
         except BaseException as e:
-            base = next(c for c in type(e).__mro__ if EXCEPTIONS.get(c.__name__) is c)
-            args = [str(e)] if issubclass(base, SyntaxError) else [a if type(a) in (int, str, bytes) else repr(a) for a in e.args]
-            self.send("reply", base.__name__, self.pack(args), [])
+            args = [str(e)] if isinstance(e, SyntaxError) else [a if type(a) in (int, str, bytes) else repr(a) for a in e.args]
+            self.send("reply", error_names(type(e)), self.pack(args), [])
 
-# ---- The jail -------------------------------------------------------------------------------------------------------------------
+# ---- 2. The jail ----------------------------------------------------------------------------------------------------------------
 # Numbers: asm/unistd_64.h (x86-64), asm-generic/unistd.h (aarch64), linux/seccomp.h, landlock.h, prctl.h, sched.h, mount.h
 
 DENIED = """
@@ -197,14 +223,17 @@ LOAD, EQUAL, ANY_BIT, AT_LEAST, GIVE = 0x20, 0x15, 0x45, 0x35, 0x06  # instructi
 ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
 CHECKED = [  # name, x86-64, aarch64, argument, test, value, and whether the call is denied if that holds or if not
     ("clone", 56, 220, 0, ANY_BIT, 0x10000, False),  # CLONE_THREAD: threads only
-    ("kill", 62, 129, 0, EQUAL, "pid", False), ("tgkill", 234, 131, 0, EQUAL, "pid", False), ("prlimit64", 302, 261, 0, EQUAL, 0, False),
-    ("prctl", 157, 167, 0, EQUAL, 1, True),  # PR_SET_PDEATHSIG: we need ours. Then F_SETOWN(_EX), FIOSETOWN, SIOCSPGRP: signals
-    *(("fcntl", 72, 25, 1, EQUAL, v, True) for v in (8, 15)), *(("ioctl", 16, 29, 1, EQUAL, v, True) for v in (0x8901, 0x8902)),
+    ("kill", 62, 129, 0, EQUAL, "pid", False),
+    ("tgkill", 234, 131, 0, EQUAL, "pid", False),
+    ("prlimit64", 302, 261, 0, EQUAL, 0, False),
+    ("prctl", 157, 167, 0, EQUAL, 1, True),          # PR_SET_PDEATHSIG: we need ours
+    ("fcntl", 72, 25, 1, ANY_BIT, 8, True),          # F_SETOWN, F_SETOWN_EX: signals to others
+    ("ioctl", 16, 29, 1, ANY_BIT, 0x8000, True),     # FIOSETOWN, SIOCSPGRP: the same
     ("socketpair", 53, 199, 1, ANY_BIT, 0xE, True)]  # SOCK_STREAM only (asyncio needs it): others could send to any socket
 LAST_SYSCALL = 450  # newer ones get ENOSYS, as from an older kernel
 ARCH, AUDIT_ARCH, CAPSET = {"x86_64": (0, 0xC000003E, 126), "aarch64": (1, 0xC00000B7, 91)}.get(platform.machine(), (None,) * 3)
 LINUX = sys.platform == "linux" and ARCH is not None and sys.maxsize > 2**32
-libc = ctypes.CDLL(None, use_errno=True) if hasattr(os, "fork") else None
+libc = ctypes.CDLL(None, use_errno=True)
 
 def system(function, *args):
     """Call a function of the C library by name, or a system call by number. Does nothing where there is no Linux."""
@@ -216,18 +245,16 @@ def system(function, *args):
         raise OSError(ctypes.get_errno(), f"{function}: {os.strerror(ctypes.get_errno())}")
     return result
 
-def seccomp():
-    code = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, AUDIT_ARCH), (GIVE, 0, 0, KILL),  # 32-bit system calls have other numbers
-            (LOAD, 0, 0, 0), (AT_LEAST, 0, 1, LAST_SYSCALL + 1), (GIVE, 0, 0, ENOSYS),  # x32 included
-            (EQUAL, 0, 1, 435), (GIVE, 0, 0, ENOSYS)]  # clone3: libc then uses clone, whose flags can be seen
-    for number in DENIED.split()[1 + ARCH::3]:
-        code += [(EQUAL, 0, 1, int(number) % 2**32), (GIVE, 0, 0, EPERM)]
-    for _, *numbers, argument, test, value, denied in CHECKED:  # the low half of the argument is all the kernel looks at
-        code += [(EQUAL, 0, 4, numbers[ARCH]), (LOAD, 0, 0, 16 + 8 * argument),
-                 (test, not denied, denied, os.getpid() if value == "pid" else value), (GIVE, 0, 0, EPERM), (LOAD, 0, 0, 0)]
-    code = b"".join(struct.pack("HBBI", *instruction) for instruction in [*code, (GIVE, 0, 0, ALLOW)])
-    system("prctl", 38, 1, 0, 0, 0)  # no new privileges
-    system("prctl", 22, 2, struct.pack("HP", len(code) // 8, ctypes.cast(code, ctypes.c_void_p).value), 0, 0)
+def enter_namespaces():
+    """Namespaces of our own for users, mounts, network and IPC; and a private folder at /proc: that hides /proc, and the path exists
+    everywhere and holds no library."""
+    uid, gid = os.geteuid(), os.getegid()
+    system("unshare", 0x10000000 | 0x00020000 | 0x40000000 | 0x08000000)
+    for name, text in [("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")]:
+        with open(f"/proc/self/{name}", "w") as f:
+            f.write(text)
+    system("mount", b"none", b"/", None, 1 << 14 | 1 << 18, None)  # recursive, private: the outside does not see our mounts
+    system("mount", b"tmpfs", b"/proc", b"tmpfs", 2 | 4, b"size=64m,nr_inodes=8192,mode=700")  # no setuid, no devices
 
 def landlock_rules(folder):
     """-> descriptor of a ruleset: all but devices and sockets in the folder, reading of the standard library, and nothing else."""
@@ -247,32 +274,28 @@ def landlock_rules(folder):
         os.close(fd)
     return rules
 
-def landlock(rules):
-    system("prctl", 38, 1, 0, 0, 0)
-    system(446, rules, 0)
+def seccomp():
+    code = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, AUDIT_ARCH), (GIVE, 0, 0, KILL),  # 32-bit system calls have other numbers
+            (LOAD, 0, 0, 0), (AT_LEAST, 0, 1, LAST_SYSCALL + 1), (GIVE, 0, 0, ENOSYS),  # x32 included
+            (EQUAL, 0, 1, 435), (GIVE, 0, 0, ENOSYS)]  # clone3: libc then uses clone, whose flags can be seen
+    for number in DENIED.split()[1 + ARCH::3]:
+        code += [(EQUAL, 0, 1, int(number) % 2**32), (GIVE, 0, 0, EPERM)]
+    for _, *numbers, argument, test, value, denied in CHECKED:  # the low half of the argument is all the kernel looks at
+        code += [(EQUAL, 0, 4, numbers[ARCH]), (LOAD, 0, 0, 16 + 8 * argument),
+                 (test, not denied, denied, os.getpid() if value == "pid" else value), (GIVE, 0, 0, EPERM), (LOAD, 0, 0, 0)]
+    code = b"".join(struct.pack("HBBI", *instruction) for instruction in [*code, (GIVE, 0, 0, ALLOW)])
+    system("prctl", 22, 2, struct.pack("HP", len(code) // 8, ctypes.cast(code, ctypes.c_void_p).value), 0, 0)
 
-def enter_namespaces():
-    """Of our own: users, mounts, network, IPC, host name, and processes: for our children, and when the first dies, all die."""
-    uid, gid = os.geteuid(), os.getegid()
-    system("unshare", 0x10000000 | 0x00020000 | 0x40000000 | 0x20000000 | 0x08000000 | 0x04000000)
-    for name, text in [("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")]:
-        with open(f"/proc/self/{name}", "w") as f:
-            f.write(text)
-    system("mount", b"none", b"/", None, 1 << 14 | 1 << 18, None)  # recursive, private: the outside does not see our mounts
-    system("mount", b"tmpfs", b"/proc", b"tmpfs", 2 | 4, b"size=64m,nr_inodes=8192,mode=700")  # no setuid, no devices.
-    # This is the private folder. It hides /proc, and lies there because that folder exists everywhere and holds no library
-
-# ---- The two processes of a program ---------------------------------------------------------------------------------------------
+# ---- 3. The two processes of a program ------------------------------------------------------------------------------------------
 
 def child(function, *args):
     """Fork a process that runs the function, dies with its parent, and never returns. -> its pid"""
-    system("prctl", 36, 1, 0, 0, 0)  # orphans of our children become ours, to be waited for
     parent, code, pid = os.getpid(), 1, os.fork()
     if pid:
         return pid
     try:
         system("prctl", 1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
-        if os.getppid() in (parent, 0):  # 0: the parent is outside of our process namespace
+        if os.getppid() == parent:
             function(*args)
             code = 0
     except MemoryError:
@@ -283,48 +306,25 @@ def child(function, *args):
 def wait(pid):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-def be_candidate(pipe, layers, rules):
-    """Go to jail, say so, and answer calls until killed. Knows nothing of the program yet: its code comes over the pipe."""
-    if "landlock" in layers:
-        landlock(rules)  # a second time: out of here, no signal or ptrace reaches the tests
-    if "seccomp" in layers:
-        seccomp()
-    os.dup2(pipe.detach(), 3)
-    os.dup2(1, 0)
-    os.closerange(4, LIMITS["NOFILE"])
-    module = sys.modules["candidate"] = types.ModuleType("candidate")
-    random.seed(0)
-    peer = Peer(socket.socket(fileno=3), lambda why: os._exit(1), getattr=getattr, setattr=setattr, get=lambda name: vars(module)[name],
-                load=lambda code: exec(compile(code, "<candidate>", "exec", dont_inherit=True), vars(module)))
-    peer.send("jailed")
-    while True:
-        peer.answer(*peer.receive()[1:])
-
-def be_tests(config, rules):
-    """Fork the candidate, read a program from descriptor 0, run its tests, and write the verdict to descriptor 1, the caller's."""
+def be_tests(layers, rules):
+    """Go to jail, fork the candidate, read a program from descriptor 0, run its tests, and write the verdict to descriptor 1."""
     os.setpgid(0, 0)
     output, folder, program, start = os.dup(1), os.getcwd(), None, 0
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     os.dup2(1, 2)
-    import resource  # not on Windows
-    for name, value in [*LIMITS.items(), *[("AS", config["memory_mb"] << 20)] * LINUX]:  # macOS refuses to limit memory
-        kind = getattr(resource, "RLIMIT_" + name)
-        hard = resource.getrlimit(kind)[1]
-        resource.setrlimit(kind, [value if hard == -1 else min(value, hard)] * 2)
-    system(CAPSET, struct.pack("II", 0x20080522, 0), bytes(24))  # no capabilities: root still owns files, but those Landlock hides
-    if "landlock" in config["layers"]:
-        landlock(rules)  # before the fork: out of a domain of our own, our death could not kill the candidate
+    if rules is not None:
+        system(446, rules, 0)  # Landlock, before the fork: out of a domain of our own, our death could not kill the candidate
     ours, theirs = socket.socketpair()
-    candidate = child(be_candidate, theirs, config["layers"], rules)
+    candidate = child(be_candidate, theirs, layers)
     theirs.close()
-    if "seccomp" in config["layers"]:
+    if "seccomp" in layers:
         seccomp()
     def end(status, reason=""):
         signal.setitimer(signal.ITIMER_REAL, 0)
         reason = re.sub("0x[0-9a-f]{6,}", "0x..", " ".join(reason.replace(folder, "~").split()))  # the same in every run
         reason = "".join(c if c.isprintable() else "?" for c in reason)[:200]
         # past the helper, whose memory the next candidate inherits, for a reason may quote an assert
-        os.write(output, json.dumps([status, reason, round(time.monotonic() - start, 4)]).encode() + b"\n")
+        os.write(output, encode([status, reason, round(time.monotonic() - start, 4)]))
         os._exit(0)
     def lost(why):
         if program is None:
@@ -334,8 +334,7 @@ def be_tests(config, rules):
     peer.receive()
     job = sys.stdin.buffer.readline()
     os.dup2(1, 0)
-    program, start = Program(*json.loads(job.decode("utf-8", "surrogatepass"))), time.monotonic()
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    program, start = Program(*decode(job)), time.monotonic()
     signal.setitimer(signal.ITIMER_REAL, program.timeout)  # kills us, which kills the candidate
     try:
         run(program, peer)
@@ -364,7 +363,23 @@ def run(program, peer):
     random.seed(0)  # HumanEval 32, 38, 50 and 53 draw their inputs
     exec(compile(program.setup, "<setup>", "exec", dont_inherit=True), names)
     names.pop(entry_point, None)  # HumanEval's prompt defines a stub
+    peer.errors.update({name: v for name, v in names.items() if isinstance(v, type) and issubclass(v, BaseException)})
     exec(compile(program.test, "<test>", "exec", dont_inherit=True), names)
+
+def be_candidate(pipe, layers):
+    """Say hello, and answer calls until killed. Knows nothing of the program yet: its code comes over the pipe."""
+    if "seccomp" in layers:
+        seccomp()
+    os.dup2(pipe.detach(), 3)
+    os.dup2(1, 0)
+    os.closerange(4, LIMITS["NOFILE"])
+    module = sys.modules["candidate"] = types.ModuleType("candidate")
+    random.seed(0)
+    peer = Peer(socket.socket(fileno=3), lambda why: os._exit(1), getattr=getattr, setattr=setattr, get=lambda name: vars(module)[name],
+                load=lambda code: exec(compile(code, "<candidate>", "exec", dont_inherit=True), vars(module)))
+    peer.send("jailed")
+    while True:
+        peer.answer(*peer.receive()[1:])
 
 def died(code):
     if code == OUT_OF_MEMORY:
@@ -373,37 +388,30 @@ def died(code):
         return "crashed", "killed by " + next((s.name for s in signal.Signals if s == -code), f"signal {-code}")
     return "crashed", f"left with exit code {code} instead of answering"
 
-# ---- The helper -----------------------------------------------------------------------------------------------------------------
+# ---- 4. The helper --------------------------------------------------------------------------------------------------------------
 
-def helper(config):
-    steps = dict(namespaces=enter_namespaces, landlock=lambda: landlock(landlock_rules("/")), seccomp=seccomp) if LINUX else {}
+def helper(memory_mb, namespaces, allow_unsafe):
+    """Print [level, error], and then for each program, after its verdict, the exit code of the process that ran its tests."""
+    system("prctl", 36, 1, 0, 0, 0)  # orphans of our children become ours, to be waited for
+    system("prctl", 38, 1, 0, 0, 0)  # no new privileges, without which Landlock and seccomp are for root only
+    steps = dict(namespaces=enter_namespaces, landlock=lambda: system(446, landlock_rules("/"), 0), seccomp=seccomp) if LINUX else {}
+    if not namespaces:
+        steps.pop("namespaces", None)
     # each is tried in a throw-away child: some systems let unshare succeed and then refuse the rest
-    layers = [name for name, step in steps.items() if config.get(name, True) and wait(child(step)) == 0]
-    config.update(layers=layers, level="+".join([*layers, "rlimits"]))
-    if not config["allow_unsafe"] and not {"landlock", "seccomp"} <= set(layers):
-        return print(json.dumps(["", "untrusted programs need Linux with Landlock and seccomp; this system offers "
-                                     f"{config['level']} (allow_unsafe=True runs them all the same)"]))
-    folder = "/proc" if "namespaces" in layers else tempfile.mkdtemp(prefix="sandbox-")
+    layers = [name for name, step in steps.items() if wait(child(step)) == 0]
+    level = "+".join([*layers, "rlimits"])
+    if not allow_unsafe and not {"landlock", "seccomp"} <= set(layers):
+        return print(json.dumps(["", f"untrusted programs need Linux with Landlock and seccomp; this system offers {level} "
+                                     "(allow_unsafe=True runs them all the same)"]))
     if "namespaces" in layers:
         enter_namespaces()
-    server = child(serve, config, folder)
-    os.close(1)
-    poll = select.poll()
-    poll.register(0, 0)
-    poll.poll()  # until the caller is gone, or has no more
-    os.kill(server, signal.SIGKILL)  # the tests die with it, and the candidate with them
-    reap()
-    if "namespaces" not in layers:
-        empty(folder)
-        os.rmdir(folder)
-
-def reap():
-    with contextlib.suppress(ChildProcessError):
-        while True:
-            os.waitpid(-1, 0)
-
-def serve(config, folder):
-    rules = landlock_rules(folder) if "landlock" in config["layers"] else None
+    folder = "/proc" if "namespaces" in layers else tempfile.mkdtemp(prefix="sandbox-")
+    rules = landlock_rules(folder) if "landlock" in layers else None
+    system(CAPSET, struct.pack("II", 0x20080522, 0), bytes(24))  # no capabilities: root still owns files, but those Landlock hides
+    for name, value in [*LIMITS.items(), *[("AS", memory_mb << 20)] * LINUX]:  # macOS refuses to limit memory
+        kind = getattr(resource, "RLIMIT_" + name)
+        hard = resource.getrlimit(kind)[1]
+        resource.setrlimit(kind, [value if hard == resource.RLIM_INFINITY else min(value, hard)] * 2)
     os.chdir(folder)
     os.environ.update(HOME=folder, TMPDIR=folder)
     tempfile.tempdir = folder
@@ -411,15 +419,28 @@ def serve(config, folder):
                    string textwrap threading unicodedata""".split():  # what programs import most: saves them the time
         importlib.import_module(name)
     gc.freeze()  # the children's garbage collections leave our pages alone: fewer to copy
-    print(json.dumps([config["level"], ""]), flush=True)
+    print(json.dumps([level, ""]), flush=True)
     while True:
-        tests = child(be_tests, config, rules)
-        code = wait(tests)
+        watch, alive = os.pipe()
+        tests = child(be_tests, layers, rules)
+        os.close(alive)  # but the tests' copy, which closes when they end
+        poll = select.poll()
+        poll.register(0, 0)
+        poll.register(watch, 0)
+        caller_is_gone = 0 in dict(poll.poll())
         with contextlib.suppress(ProcessLookupError):
             os.killpg(tests, signal.SIGKILL)  # nobody has left the process group: seccomp denies setsid and setpgid
-        reap()
+        code = wait(tests)
+        with contextlib.suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+        os.close(watch)
         empty(folder)
+        if caller_is_gone:
+            break
         print(code, flush=True)
+    if "namespaces" not in layers:
+        os.rmdir(folder)
 
 def empty(folder):
     """Without recursion: programs nest folders deeper than a path or a stack may be, so what a folder holds is lifted up first."""
@@ -435,16 +456,14 @@ def empty(folder):
                 os.rename(inner.path, os.path.join(folder, os.urandom(8).hex()))
             os.rmdir(path)
 
-# ---- The caller's side ----------------------------------------------------------------------------------------------------------
+# ---- 5. The caller's side -------------------------------------------------------------------------------------------------------
 
 class Sandbox(contextlib.AbstractContextManager):
     """Judges programs with `workers` helpers, one program each at a time. Leaving the `with` block ends them."""
     def __init__(self, workers=None, memory_mb=1024, namespaces=True, allow_unsafe=False):
-        if libc is None:
-            raise SandboxError("untrusted programs need Linux: this system cannot even fork")
-        self.config, self.helpers = dict(memory_mb=memory_mb, namespaces=namespaces, allow_unsafe=allow_unsafe), []
-        for _ in range(workers or os.cpu_count()):
-            self.start()
+        self.config, self.helpers, self.workers = (memory_mb, namespaces, allow_unsafe), [], workers or os.cpu_count()
+        self.threads = concurrent.futures.ThreadPoolExecutor(self.workers)
+        self.idle = [self.start() for _ in range(self.workers)]
 
     def start(self):
         # No -I: it would ignore PYTHONHASHSEED, and the order of a set must be the same in every run. -s -S: no site-packages
@@ -461,23 +480,59 @@ class Sandbox(contextlib.AbstractContextManager):
 
     def stop(self, helper):
         self.helpers.remove(helper)
-        with helper:  # leaving it closes the pipes and waits
-            with contextlib.suppress(OSError, subprocess.TimeoutExpired):
-                helper.stdin.close()  # it ends its program and itself
-                helper.wait(10)
-            helper.kill()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            helper.communicate(timeout=10)  # closes its input: it ends its program and itself
+        helper.kill()
+        helper.wait()
 
     def close(self, *_):
-        for helper in list(self.helpers):
-            self.stop(helper)
+        for _ in range(2):  # a thread may have been about to replace a helper
+            for helper in list(self.helpers):
+                self.stop(helper)
+            self.threads.shutdown(cancel_futures=True)
 
     __exit__ = close
 
-    def verdict(self, helper, program):
-        """The tests' process sends a verdict, if it gets there, and then the helper its exit code. -> None for an error"""
+    def judge(self, programs):
+        """Yields (index, Verdict) as they come. Takes no more programs than it has workers for."""
+        jobs, busy = enumerate(programs), set()
+        while True:
+            busy |= {self.threads.submit(self.judge_one, *job) for job in itertools.islice(jobs, self.workers - len(busy))}
+            if not busy:
+                return
+            done, _ = concurrent.futures.wait(busy, return_when="FIRST_COMPLETED")
+            for future in done:
+                busy.remove(future)
+                yield future.result()
+
+    def judge_one(self, i, program):
+        """What fails in the harness is tried three times, with new helpers."""
+        program = Program(*program)
+        for _ in range(3):
+            helper = self.idle.pop()
+            if verdict := self.ask(helper, program):
+                self.idle.append(helper)
+                return i, verdict
+            self.stop(helper)
+            self.idle.append(self.start())
+        raise SandboxError(f"program {i}: a helper process died or hangs")
+
+    def ask(self, helper, program):
+        """-> Verdict, or None for an error of the harness. The tests' process sends the verdict, if it gets there; then the helper
+        sends the exit code of that process."""
+        line = encode(program)
+        if len(line) > MAX_MESSAGE:
+            line = encode(Program("", "raise ValueError('the program is too long')"))
+        with contextlib.suppress(OSError):  # a dead helper shows at the end of its output
+            helper.stdin.write(line)
+            helper.stdin.flush()
+        poll = select.poll()  # not select(): the caller may have more than 1024 files open
+        poll.register(helper.stdout, select.POLLIN)
+        if not poll.poll(1000 * (program.timeout + 60)):
+            return None
         line, verdict = helper.stdout.readline(), None
         if line.startswith(b"["):
-            line, verdict = helper.stdout.readline(), Verdict(*json.loads(line))
+            line, verdict = helper.stdout.readline(), Verdict(*decode(line))
         code = int(line or 1)
         if code in (1, -signal.SIGKILL):  # not the candidate's doing: it has no means to
             return None
@@ -485,48 +540,6 @@ class Sandbox(contextlib.AbstractContextManager):
             return Verdict("timeout", f"no verdict after {program.timeout:g} s", program.timeout)
         return verdict or Verdict(*died(code), 0.0)
 
-    def judge(self, programs):
-        """Yields (index, Verdict) as they come. What fails in the harness is tried three times, with new helpers, then raised."""
-        jobs, again, tries = ((i, Program(*p)) for i, p in enumerate(programs)), [], collections.Counter()
-        idle, busy = list(self.helpers), {}
-        try:
-            while True:
-                while idle and (job := again.pop() if again else next(jobs, None)):
-                    line = json.dumps(job[1], ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
-                    if len(line) > MAX_MESSAGE:
-                        yield job[0], Verdict("failed", "the program is too long", 0.0)
-                        continue
-                    helper = idle.pop()
-                    busy[helper] = *job, time.monotonic() + job[1].timeout + 60  # the deadline of a helper that hangs
-                    with contextlib.suppress(OSError):  # a dead helper shows below, at the end of its output
-                        helper.stdin.write(line)
-                        helper.stdin.flush()
-                if not busy:
-                    return
-                poll = select.poll()  # not select(): the caller may have more than 1024 files open
-                for helper in busy:
-                    poll.register(helper.stdout, select.POLLIN)
-                ready = dict(poll.poll(1000))
-                for helper, (i, program, deadline) in list(busy.items()):
-                    answered = helper.stdout.fileno() in ready
-                    if answered and (verdict := self.verdict(helper, program)):
-                        del busy[helper]
-                        idle.append(helper)
-                        yield i, verdict
-                    elif answered or time.monotonic() > deadline:
-                        tries[i] += 1
-                        if tries[i] == 3:
-                            raise SandboxError(f"program {i}: a helper process died or hangs")
-                        del busy[helper]
-                        self.stop(helper)
-                        time.sleep(0.2 * tries[i])
-                        idle.append(self.start())
-                        again.append((i, program))
-        finally:
-            for helper in busy:  # left in the middle: its verdict must not be taken for the next one's
-                self.stop(helper)
-                self.start()
-
 if __name__ == "__main__":
     del sys.path[0]  # this file's folder: candidates import from the standard library only
-    helper(json.loads(sys.argv.pop()))
+    helper(*json.loads(sys.argv.pop()))

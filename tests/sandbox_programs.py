@@ -47,7 +47,7 @@ FORGERIES = [
     ("a list that equals everything", "class A(list):\n    def __eq__(self, o): return True\n" + in_f("return A([1])"), "assert f(2) == [2]", "failed"),
     ("an element that equals everything", "class A:\n    def __eq__(self, o): return True\n" + in_f("return [A(), A()]"), "assert f(2) == [1, 2]", "failed"),
     ("an object whose difference is small", "class A:\n    def __sub__(s, o): return 0\n    __rsub__ = __sub__\n" + in_f("return A()"), "assert abs(f(2) - 3.0) < 1e-6", "failed"),
-    ("StopIteration, to end a loop of the tests", in_f("raise StopIteration"), "assert all(map(lambda x: f(x) == 3, [2, 2]))", "failed", "Exception"),
+    ("StopIteration, to end a loop of the tests", in_f("raise StopIteration"), "assert all(map(lambda x: f(x) == 3, [2, 2]))", "failed", "StopIteration"),
     ("an object that is in everything", "class A:\n    def __eq__(s, o): return True\n    def __hash__(s): return 3\n" + in_f("return A()"), "assert f(2) in {3, 4}", "failed"),
     ("a class that lies about its name", "class A: pass\nA.__name__ = 'int'\nA.__module__ = 'builtins'\n" + in_f("return A()"), T, "failed"),
     ("a metaclass that lies about its mro", "class M(type):\n    def mro(cls): return (cls, int, object)\nclass A(int, metaclass=M): pass\n" + in_f("return A(9)"), T, "failed"),
@@ -111,6 +111,19 @@ return int(re.search(rb'assert f.2. == (\\d)', memory).group(1))"""), T, ("faile
     ("a source of 50,000 additions", "x = " + "+".join(["1"] * 50000), T, ("failed", "crashed", "memory")),
     ("a package that is not there", "import numpy\n" + ADD, T, "failed", "ModuleNotFoundError"),
     ("input() at the end of input", in_f("return int(input())"), T, "failed", "EOFError"),
+    ("an object that is smaller and larger than everything", "class A:\n    __lt__ = __gt__ = __le__ = __ge__ = lambda s, o: True\n" + in_f("return A()"), "assert 0 < f(2) < 5", "failed", "TypeError"),
+    ("an object that answers every index", "class A:\n    def __getitem__(s, i): return A()\n    def __eq__(s, o): return True\n" + in_f("return A()"), "assert f(2)[0] == 1", "failed", "AssertionError"),
+    ("a metaclass that equals everything", "class M(type):\n    def __eq__(c, o): return True\n    __hash__ = type.__hash__\nclass A(metaclass=M): pass\n" + in_f("return A"), T, "failed"),
+    ("a class that claims to be a dict", "class A:\n    __class__ = property(lambda s: dict)\n    def items(s): return [(1, 2)]\n    def __eq__(s, o): return True\n" + in_f("return A()"), "assert f(2) == {1: 3}", "failed"),
+    ("its own isclose for the tests", "import math\nmath.isclose = lambda *a, **k: True\n" + in_f("return 9"), "import math\nassert math.isclose(f(2), 3.0)", "failed"),
+    ("its own random numbers for the tests", "import random\nrandom.seed = lambda *a: None\nrandom.randint = lambda a, b: 4\n" + in_f("return 4"), "import random\nassert all(f(1) == random.randint(0, 100) for _ in range(9))", "failed"),
+    ("an own exception for an expected one", "class KeyError(Exception): pass\n" + in_f("raise KeyError"), "try: f(2)\nexcept KeyError: pass", "failed", "KeyError"),
+    ("an own exception that ends loops", "class E(StopIteration): pass\n" + in_f("raise E"), "assert all(map(lambda x: f(x) == 3, [2, 2]))", "failed", "E"),
+    ("an own exception with a name that is none", "class M(type): __name__ = 7\nclass E(Exception, metaclass=M): pass\n" + in_f("raise E"), ANY_ERROR, "failed", "cannot be read"),
+    ("unittest.main() at the end", ADD + "import unittest\nunittest.main()", T, "failed", "SystemExit"),
+    ("descriptors sent through the pipe", "import array, os, socket\n" + in_f("s = socket.socket(fileno=3)\nfor _ in range(40): s.sendmsg([b' '], [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array('i', [0] * 200))])\ns.detach()\nreturn 0"), T, "failed"),
+    ("switching its death with the parent's off", "import ctypes\n" + in_f("return 3 if ctypes.CDLL(None).prctl(1, 0, 0, 0, 0) == 0 else 0"), T, "failed", "AssertionError"),
+    ("a program of 17 MB", "x = '" + "a" * (17 << 20) + "'\n" + ADD, T, "failed", "too long"),
     ("True is not enough for 1 with `is`", in_f("return 1"), "assert f(2) is True", "failed"),
 ]
 
@@ -228,6 +241,16 @@ HONEST = [(name, code, test, "passed") for name, code, test in [
     ("builtins as arguments", "def f(g, x): return g(x)", "import math\nassert f(len, [1]) == 1 and f(int, '3') == 3 and f(math.sqrt, 4) == 2 and f(str.upper, 'a') == 'A'"),
     ("a type as argument", "def f(x, t): return [y for y in x if isinstance(y, t)]", "assert f([1, 'a'], str) == ['a'] and f([1, 'a'], (int, str)) == [1, 'a']"),
     ("a class of its own", "class Stack:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n", "s = Stack()\ns.push(3)\nassert s.items == [3]"),
+    ("a class with clear(), len(), [], in and str()", "class Stack:\n    def __init__(self): self.items = []\n    def push(self, x): self.items.append(x)\n    def clear(self): self.items.clear()\n"
+     "    def __len__(self): return len(self.items)\n    def __getitem__(self, i): return self.items[i]\n    def __setitem__(self, i, x): self.items[i] = x\n    def __str__(self): return f'Stack{self.items}'\n",
+     "s = Stack()\nassert not s and len(s) == 0\ns.push(3)\ns[0] = 4\nassert s and len(s) == 1 and s[0] == 4 and 4 in s and 5 not in s and str(s) == 'Stack[4]' and list(s) == [4]\ns.clear()\nassert not s.items"),
+    ("a UserList", "from collections import UserList\n" + in_f("return UserList([x, 1])"), "assert list(f(2)) == [2, 1] and f(2)[0] == 2"),
+    ("its own exception, caught by its name", "class Own(ValueError):\n    def __init__(self, a, b): super().__init__(f'{a}-{b}')\n" + in_f("raise Own(1, 2)"),
+     "for cls in Own, ValueError, (KeyError, Own):\n    try: f(1)\n    except cls as e: assert str(e) == '1-2'\n    else: assert 0\ntry: f(1)\nexcept KeyError: assert 0\nexcept Own: pass"),
+    ("the exception of the prompt, caught by its name (helper)", "class HelperError(Exception): pass\n" + in_f("raise HelperError('no')"), "try: f(1)\nexcept HelperError as e: assert str(e) == 'no'\nelse: assert 0"),
+    ("exceptions as arguments", "def f(g, e):\n    try: g()\n    except e: return 3", "assert f(lambda: 1 / 0, ZeroDivisionError) == 3"),
+    ("a callback that may be left out", "def f(x, key=None):\n    return key(x) if key else x", "assert f(2) == 2 and f(2, lambda x: 3) == 3"),
+    ("the class of None", in_f("return type(x)"), "assert f(None) is type(None) and f(1) is int"),
     ("instances passed back", "class P:\n    def __init__(self, a, b): self.a, self.b = a, b\ndef f(ps): return max(p.a for p in ps)", "assert f([P(1, 2), P(3, 4)]) == 3"),
     ("attributes set from outside", "class N:\n    def __init__(self, v): self.v, self.next = v, None\ndef f(n):\n    s = 0\n    while n: s, n = s + n.v, n.next\n    return s",
      "n = N(1)\nn.next = N(2)\nassert f(n) == 3"),
@@ -242,7 +265,7 @@ HONEST = [(name, code, test, "passed") for name, code, test in [
     ("global state", "n = 0\ndef f(x):\n    global n\n    n += 1\n    return n", "f(0), f(0)\nassert f(0) == 3"),
     ("keyword arguments", "def f(a, *b, c=1, **d): return [a, b, c, d]", "assert f(1, 2, c=3, target=4, self=5) == [1, (2,), 3, {'target': 4, 'self': 5}]"),
     ("expected exceptions", "class Own(KeyError): pass\n" + in_f("raise {1: ValueError('no'), 2: Own('k'), 3: FileNotFoundError(2, 'x')}[x]"),
-     "def error(x):\n    try: f(x)\n    except Exception as e: return e\nassert type(error(1)) is ValueError and str(error(1)) == 'no' and type(error(2)) is KeyError\n"
+     "def error(x):\n    try: f(x)\n    except Exception as e: return e\nassert type(error(1)) is ValueError and str(error(1)) == 'no' and type(error(2)).__name__ == 'Own' and isinstance(error(2), KeyError)\n"
      "assert type(error(3)) is FileNotFoundError and error(3).errno == 2"),
     ("a UnicodeDecodeError", in_f("return b'\\xff'.decode()"), "try: f(1)\nexcept UnicodeDecodeError as e: assert e.start == 0\nelse: assert 0"),
     ("prints a lot", in_f("for _ in range(20000): print('x' * 100)\nreturn x + 1"), T),
@@ -289,7 +312,7 @@ PROGRAMS = FORGERIES + RESOURCES + REACH + HONEST
 
 def programs():
     for name, code, test, expected, *_ in PROGRAMS:
-        setup = "def helper(x): return x + 1\n" if "helper" in name else ""
+        setup = "class HelperError(Exception): pass\ndef helper(x): return x + 1\n" if "helper" in name else ""
         yield Program(code, test, "f" if "f(" in test and "def f" in code else "", SHORT if expected == "timeout" else 1 if "timeout" in expected else 10, setup)
 
 def verdicts(workers, namespaces):

@@ -226,7 +226,7 @@ def test_programs_are_taken_lazily_and_all_are_answered(box):
 
 
 def test_leaving_in_the_middle_does_not_mix_up_later_verdicts(box):
-    for i, _ in box.judge([GOOD, SLEEP._replace(timeout=5), SLEEP._replace(timeout=5)]):
+    for i, _ in box.judge([GOOD, SLEEP._replace(timeout=0.5), SLEEP._replace(timeout=0.5)]):
         break
     assert [v.status for v in judge(box, GOOD, GOOD._replace(code="def f(x): return x"), GOOD)] == ["passed", "failed", "passed"]
 
@@ -257,8 +257,7 @@ def test_a_harness_that_keeps_failing_raises_and_blames_nobody(monkeypatch):
 
 def test_a_helper_without_descriptors_is_an_error_of_the_harness():
     with Sandbox(workers=1, namespaces=False) as box:
-        with open(f"/proc/{box.helpers[0].pid}/task/{box.helpers[0].pid}/children") as f:
-            resource.prlimit(int(f.read()), resource.RLIMIT_NOFILE, (3, 3))
+        resource.prlimit(box.helpers[0].pid, resource.RLIMIT_NOFILE, (3, 3))
         first = box.helpers[0]
         assert [v.status for v in judge(box, GOOD, GOOD, GOOD)] == ["passed"] * 3
         assert box.helpers[0] is not first
@@ -277,7 +276,7 @@ def test_nothing_outlives_a_killed_helper_or_caller(victim, namespaces):
     helper = int(caller.stdout.readline())
     time.sleep(0.3)
     inside = processes() - before["processes"]
-    assert len(inside) == 4  # outer and inner helper, tests, candidate
+    assert len(inside) == 3  # helper, tests, candidate
     os.kill(caller.pid if victim == "caller" else helper, signal.SIGKILL)
     wait_until(lambda: not inside & processes())
     caller.kill()
