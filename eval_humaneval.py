@@ -171,14 +171,14 @@ def fetch(name):
     file, address, expected = FILES[name]
     folder = os.environ.get("PHI1_BENCHMARKS") or os.path.expanduser("~/.cache/phi1")
     path = os.path.join(folder, file)
-    try:
-        with open(path, "rb") as f:
-            data, found = f.read(), True
-    except FileNotFoundError:
+    found = os.path.exists(path)
+    if found:
+        data = read_bytes(path)
+    else:
+        print(f"downloading {address}", flush=True)
         try:
-            print(f"downloading {address}", flush=True)
             with urllib.request.urlopen(address, timeout=60) as answer:
-                data, found = answer.read(), False
+                data = answer.read()
         except OSError as error:
             raise SystemExit(f"{path} is not there, and its download failed ({error}): put {file} from {address} there, or into a "
                              "folder that PHI1_BENCHMARKS names; --benchmark unseen needs no download")
@@ -390,26 +390,19 @@ VERDICTS = ("passed", "wrong answer", "exception", "timed out", "crashed", "out 
 
 
 def judge_all(box, programs):
-    """Yield (index, verdict, reason, seconds) as they come. What the sandbox could not judge, after retries of its own, gets the
-    verdict "harness error" and does not stop the others."""
+    """Yield (index, verdict, reason, seconds) as they come. Where the sandbox itself fails, after retries of its own, the programs that
+    are left are judged one by one, to know which gets the verdict "harness error"."""
     left = dict(enumerate(programs))
-    while left:
-        taken = []  # given to the sandbox and not back yet: one of these failed
-        feed = ((taken.append(i), program)[1] for i, program in list(left.items()))
-        order = list(left)
+    with contextlib.suppress(SandboxError):
+        for i, verdict in box.judge(programs):
+            del left[i]
+            yield i, *name_verdict(verdict)
+    for i, program in left.items():
         try:
-            for n, verdict in box.judge(feed):
-                taken.remove(order[n])
-                del left[order[n]]
-                yield order[n], *name_verdict(verdict)
-        except SandboxError:
-            for i in taken:  # one by one, to know which
-                try:
-                    (_, verdict), = box.judge([left[i]])
-                except SandboxError as error:
-                    verdict = Verdict("error", str(error), 0.0)
-                del left[i]
-                yield i, *name_verdict(verdict)
+            (_, verdict), = box.judge([program])
+        except SandboxError as error:
+            verdict = Verdict("error", str(error), 0.0)
+        yield i, *name_verdict(verdict)
 
 
 def name_verdict(verdict):
@@ -506,21 +499,17 @@ def print_scores(rows, splits, ks):
 
 
 def read_similar(path, problems):
-    """{name of a split: {task_id: is it similar}} from lines with "similar" (true or false), "rate" (the match rate of the closest
-    training exercise, cut at the paper's four thresholds), or both."""
+    """{name of a split: {task_id: is it similar}} from lines with "similar" (true or false) and "rate", the match rate of the closest
+    training exercise, cut at the paper's four thresholds."""
     rows = {str(row["task_id"]): row for row in read_rows(path, read_bytes(path), ("task_id",))}
-    missing = [problem.task_id for problem in problems if problem.task_id not in rows]
+    tasks = [problem.task_id for problem in problems]
+    missing = [task for task in tasks if task not in rows]
     if missing:
         raise SystemExit(f"{path} says nothing about {len(missing)} of {len(problems)} tasks: {name_some(missing)}")
-    rows = {problem.task_id: rows[problem.task_id] for problem in problems}
-    splits = {}
-    if all(isinstance(row.get("similar"), bool) for row in rows.values()):
-        splits["as listed"] = {task: row["similar"] for task, row in rows.items()}
-    if all(isinstance(row.get("rate"), (int, float)) for row in rows.values()):
-        splits |= {f"tau {tau:.2f}": {task: row["rate"] >= tau for task, row in rows.items()} for tau in (0.95, 0.9, 0.85, 0.8)}
-    if not splits:
-        raise SystemExit(f'{path}: every line needs "similar": true or false, or "rate": 0 to 1')
-    return splits
+    if not all(isinstance(rows[task].get("similar"), bool) and isinstance(rows[task].get("rate"), (int, float)) for task in tasks):
+        raise SystemExit(f'{path}: every line needs "similar": true or false, and "rate": 0 to 1')
+    return {"as listed": {task: rows[task]["similar"] for task in tasks},
+            **{f"tau {tau:.2f}": {task: rows[task]["rate"] >= tau for task in tasks} for tau in (0.95, 0.9, 0.85, 0.8)}}
 
 
 def compare(folders):

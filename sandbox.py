@@ -92,9 +92,9 @@ def encode(message):
 def decode(line):
     return json.loads(line.decode("utf-8", "surrogatepass"))
 
-# What can be done with a Remote. No == or <, nor arithmetic: with these, an answer could decide on itself
-OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr, "getitem": operator.getitem,
-              "setitem": operator.setitem, "delitem": operator.delitem, "contains": operator.contains}
+# What can be done with a Remote. No == or < or arithmetic, and `in` looks at its items: an answer must not decide what it equals
+OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr,
+              "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem}
 
 class Remote:  # something that lives at the other end of the pipe. (A docstring would be that of the candidate's functions)
     def __init__(self, peer, handle):
@@ -211,10 +211,11 @@ DENIED = """
     ptrace 101 117  process_vm_readv 310 270  process_vm_writev 311 271  pidfd_open 434 434  pidfd_getfd 438 438
     tkill 200 130  rt_sigqueueinfo 129 138  rt_tgsigqueueinfo 297 240  pidfd_send_signal 424 424
     setpriority 141 140  sched_setparam 142 118  sched_setscheduler 144 119  sched_setaffinity 203 122  sched_setattr 314 274
-    ioprio_set 251 30  socket 41 198  connect 42 203  bind 49 200  bpf 321 280  perf_event_open 298 241  userfaultfd 323 282
-    io_uring_setup 425 425  io_uring_enter 426 426  io_uring_register 427 427  add_key 248 217  request_key 249 218  keyctl 250 219
-    memfd_create 319 279  memfd_secret 447 447  mq_open 240 180  mq_unlink 241 181  shmget 29 194  shmat 30 196  shmctl 31 195
-    semget 64 190  semop 65 193  semctl 66 191  semtimedop 220 192  msgget 68 186  msgsnd 69 189  msgrcv 70 188  msgctl 71 187
+    ioprio_set 251 30  socket 41 198  connect 42 203  bind 49 200  sendmsg 46 211  sendmmsg 307 269  bpf 321 280
+    perf_event_open 298 241  userfaultfd 323 282  io_uring_setup 425 425  io_uring_enter 426 426  io_uring_register 427 427
+    add_key 248 217  request_key 249 218  keyctl 250 219  memfd_create 319 279  memfd_secret 447 447  mq_open 240 180
+    mq_unlink 241 181  shmget 29 194  shmat 30 196  shmctl 31 195  semget 64 190  semop 65 193  semctl 66 191  semtimedop 220 192
+    msgget 68 186  msgsnd 69 189  msgrcv 70 188  msgctl 71 187
     chmod 90 -1  fchmod 91 52  fchmodat 268 53  chown 92 -1  fchown 93 55  lchown 94 -1  fchownat 260 54  utime 132 -1
     utimes 235 -1  futimesat 261 -1  utimensat 280 88  setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7  removexattr 197 14
     lremovexattr 198 15  fremovexattr 199 16  truncate 76 45  flock 73 32  inotify_add_watch 254 27
@@ -264,8 +265,8 @@ def landlock_rules(folder):
     rules = system(444, struct.pack(f"{len(wanted)}Q", *wanted), 8 * len(wanted), 0)
     unwanted = 1 << 0 | 1 << 6 | 1 << 9 | 1 << 11 | 1 << 15  # execute, character device, socket, block device, ioctl on devices
     granted = {folder: rights & ~unwanted, "/dev/null": rights & (1 << 1 | 1 << 2 | 1 << 14)}  # write, read, truncate
-    for path in [*sys.path, *os.environ.get("LD_LIBRARY_PATH", "").split(":"), sys.base_prefix + "/lib", "/usr/lib", "/usr/lib64",
-                 "/lib", "/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/zero", "/dev/urandom"]:
+    for path in [*sys.path, *os.environ.get("LD_LIBRARY_PATH", "").split(":"), sys.base_prefix + "/lib", "/usr/lib", "/usr/lib64", "/lib",
+                 "/lib64", "/usr/local/lib", "/etc/ld.so.cache", "/etc/localtime", "/usr/share/zoneinfo", "/dev/zero", "/dev/urandom"]:
         if path[1:] and os.path.exists(path):
             granted[path] = 1 << 2 | os.path.isdir(path) << 3  # read, list
     for path, bits in granted.items():
@@ -394,11 +395,10 @@ def helper(memory_mb, namespaces, allow_unsafe):
     """Print [level, error], and then for each program, after its verdict, the exit code of the process that ran its tests."""
     system("prctl", 36, 1, 0, 0, 0)  # orphans of our children become ours, to be waited for
     system("prctl", 38, 1, 0, 0, 0)  # no new privileges, without which Landlock and seccomp are for root only
-    steps = dict(namespaces=enter_namespaces, landlock=lambda: system(446, landlock_rules("/"), 0), seccomp=seccomp) if LINUX else {}
-    if not namespaces:
-        steps.pop("namespaces", None)
+    steps = [("namespaces", enter_namespaces)] * namespaces
+    steps += [("landlock", lambda: system(446, landlock_rules("/"), 0)), ("seccomp", seccomp)]
     # each is tried in a throw-away child: some systems let unshare succeed and then refuse the rest
-    layers = [name for name, step in steps.items() if wait(child(step)) == 0]
+    layers = [name for name, step in steps if LINUX and wait(child(step)) == 0]
     level = "+".join([*layers, "rlimits"])
     if not allow_unsafe and not {"landlock", "seccomp"} <= set(layers):
         return print(json.dumps(["", f"untrusted programs need Linux with Landlock and seccomp; this system offers {level} "
@@ -407,7 +407,6 @@ def helper(memory_mb, namespaces, allow_unsafe):
         enter_namespaces()
     folder = "/proc" if "namespaces" in layers else tempfile.mkdtemp(prefix="sandbox-")
     rules = landlock_rules(folder) if "landlock" in layers else None
-    system(CAPSET, struct.pack("II", 0x20080522, 0), bytes(24))  # no capabilities: root still owns files, but those Landlock hides
     for name, value in [*LIMITS.items(), *[("AS", memory_mb << 20)] * LINUX]:  # macOS refuses to limit memory
         kind = getattr(resource, "RLIMIT_" + name)
         hard = resource.getrlimit(kind)[1]
@@ -418,6 +417,7 @@ def helper(memory_mb, namespaces, allow_unsafe):
     for name in """array bisect calendar cmath copy dataclasses enum functools hashlib heapq inspect io numbers operator statistics
                    string textwrap threading unicodedata""".split():  # what programs import most: saves them the time
         importlib.import_module(name)
+    system(CAPSET, struct.pack("II", 0x20080522, 0), bytes(24))  # no capabilities: root still owns files, but those Landlock hides
     gc.freeze()  # the children's garbage collections leave our pages alone: fewer to copy
     print(json.dumps([level, ""]), flush=True)
     while True:
@@ -469,8 +469,12 @@ class Sandbox(contextlib.AbstractContextManager):
         # No -I: it would ignore PYTHONHASHSEED, and the order of a set must be the same in every run. -s -S: no site-packages
         env = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace",
                "MALLOC_ARENA_MAX": "2", "TZ": "UTC", **{k: os.environ[k] for k in ("TMPDIR", "LD_LIBRARY_PATH") if k in os.environ}}
-        helper = subprocess.Popen([sys.executable, "-s", "-S", os.path.abspath(__file__), json.dumps(self.config)], env=env, cwd="/",
-                                  stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, start_new_session=True)
+        command = [sys.executable, "-s", "-S", os.path.abspath(__file__), json.dumps(self.config)]
+        try:
+            helper = subprocess.Popen(command, env=env, cwd="/", start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                      stderr=subprocess.DEVNULL)
+        except OSError as error:
+            raise SandboxError(f"the helper process cannot be started: {error}")
         self.helpers.append(helper)
         self.level, refused = json.loads(helper.stdout.readline() or '["", "the helper process did not start"]')
         if refused:
@@ -509,12 +513,15 @@ class Sandbox(contextlib.AbstractContextManager):
         """What fails in the harness is tried three times, with new helpers."""
         program = Program(*program)
         for _ in range(3):
-            helper = self.idle.pop()
+            try:
+                helper = self.idle.pop()
+            except IndexError:
+                helper = self.start()
             if verdict := self.ask(helper, program):
                 self.idle.append(helper)
                 return i, verdict
             self.stop(helper)
-            self.idle.append(self.start())
+            time.sleep(0.2)  # a machine that is out of memory or descriptors may have some again
         raise SandboxError(f"program {i}: a helper process died or hangs")
 
     def ask(self, helper, program):

@@ -25,6 +25,7 @@ import torch
 import torch.nn.functional as F
 
 import eval_humaneval as ev
+from fake_openai import FakeOpenAI
 from model import Phi, PhiConfig, load_model
 from sandbox import Sandbox, SandboxError, Verdict
 from tokenizer import load_tokenizer
@@ -276,11 +277,43 @@ def test_samples_get_their_verdicts_whatever_the_number_of_workers(own, box, mon
         "passed", "wrong answer", "exception", "timed out", "crashed", "out of memory"]
     assert [sample["verdict"] for sample in lines("w1/results.jsonl")[0]["samples"]] == ["passed", "wrong answer"]
     assert json.loads(Path("w1/results.json").read_text())["scores"]["pass@1"]["value"] == 1 / 12
-    write("similar.jsonl", [{"task_id": f"own/{i}", "rate": rate} for i, rate in enumerate((0.97, 0.91, 0.1, 0.1, 0.86, 0.2))])
+    write("similar.jsonl", [{"task_id": f"own/{i}", "similar": i == 1, "rate": rate} for i, rate in enumerate((0.97, 0.91, 0.1, 0.1, 0.86, 0.2))])
     capsys.readouterr()
     run(monkeypatch, "--samples", "samples.jsonl", "--benchmark", own, "--out", "w1", "--similar", "similar.jsonl")
     out = capsys.readouterr().out
-    assert "is finished" in out and "tau 0.95  50.0% of 1 similar problems, 0.0% of 5 others" in out and "tau 0.85  16.7% of 3" in out
+    assert "is finished" in out and "as listed 0.0% of 1 similar problems, 10.0% of 5 others" in out and "tau 0.95  50.0% of 1 similar problems, 0.0% of 5 others" in out and "tau 0.85  16.7% of 3" in out
+
+
+def test_grades_of_an_llm_are_asked_once_and_an_answer_without_a_grade_is_named(own, box, monkeypatch, capsys):
+    said = {0: "All right.\nGrade: 10", 1: "Grade 0 to 10? Off by one, but the idea is there.\n**Grade: 7**", 2: "grade: 0", 3: "It depends.", 4: "Grade: 11"}
+
+    def answer(prompt):
+        i = prompt.count(" and so on")
+        assert OWN[i]["prompt"] in prompt and f"    return {i}\n" in prompt, "the exercise and the answer are shown"
+        return said[i]
+
+    write("samples.jsonl", [{"task_id": f"own/{i}", "completion": f"    return {j}\n"} for i in range(5) for j in (i, 77)])  # the first counts
+    write(own, OWN[:5])
+    settings = ["--samples", "samples.jsonl", "--benchmark", own, "--out", "out"]
+    with FakeOpenAI(answer, faults=("429 ms", "cut before"), fault_rate=0.3) as server:
+        for name, value in server.env.items():
+            monkeypatch.setenv(name, value)
+        run(monkeypatch, *settings)
+        assert not server.log, "nobody is asked without --grade"
+        before, outputs = contents("out"), []
+        for times in (1, 1, 2):
+            capsys.readouterr()
+            run(monkeypatch, *settings, "--grade", "--grader", "fake-1")
+            outputs.append(capsys.readouterr().out)
+            assert {name: data for name, data in contents("out").items() if "grades" not in name} == before
+            assert sorted(server.answered.values()) == [1] * (6 - times) + [2] * (times - 1), "no answer is paid twice"
+            kept = Path("out", "grades-fake-1.jsonl").read_bytes().splitlines(keepends=True)
+            if times == 1 and len(outputs) == 2:  # as if interrupted before the last answer was whole: that one is asked again
+                Path("out", "grades-fake-1.jsonl").write_bytes(b"".join(kept[:-1]) + kept[-1][:20])
+    low, high, _ = ev.interval([1.0, 0.7, 0.0])
+    for out in outputs:
+        assert f"grade      56.7%   understanding of 3 answers, as fake-1 sees it; 95% interval {low:.1%} to {high:.1%}" in out
+        assert "ungraded  2 of 5, for want of an answer that ends in a grade: own/3, own/4" in out
 
 
 def test_a_failure_of_the_harness_is_tried_again_and_no_verdict(own, monkeypatch, tmp_path):
