@@ -393,6 +393,9 @@ def died(code):
 
 def helper(memory_mb, namespaces, allow_unsafe):
     """Print [level, error], and then for each program, after its verdict, the exit code of the process that ran its tests."""
+    for number in (signal.SIGALRM, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)  # what the caller ignores or blocks, we inherit
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
     system("prctl", 36, 1, 0, 0, 0)  # orphans of our children become ours, to be waited for
     system("prctl", 38, 1, 0, 0, 0)  # no new privileges, without which Landlock and seccomp are for root only
     steps = [("namespaces", enter_namespaces)] * namespaces

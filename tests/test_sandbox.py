@@ -333,6 +333,36 @@ def test_asserts_of_earlier_programs_are_not_in_the_memory_of_a_candidate():
         assert [v.status for v in judge(box, first, second, third)] == ["failed", "passed", "passed"]
 
 
+def test_signals_that_the_caller_ignores_or_blocks_reach_the_tests():
+    code = ("import signal, sys; sys.path.insert(0, sys.argv[1]); from sandbox import *\n"
+            "signal.signal(signal.SIGALRM, signal.SIG_IGN), signal.signal(signal.SIGCHLD, signal.SIG_IGN)\n"
+            "signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())\n"
+            "with Sandbox(1) as box: print(*[v.status for _, v in box.judge([Program('while True: pass', '', timeout=0.2)])])\n")
+    run = subprocess.run([sys.executable, "-c", code, os.path.dirname(sandbox.__file__)], capture_output=True, text=True, timeout=30)
+    assert (run.stdout, run.stderr) == ("timeout\n", "")
+
+
+def test_a_lost_helper_is_replaced_and_a_machine_without_descriptors_is_no_fault_of_the_program():
+    with Sandbox(workers=2) as box:
+        for helper in box.helpers:
+            helper.kill()
+        limits = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (len(os.listdir("/proc/self/fd")), limits[1]))
+        try:
+            with pytest.raises(SandboxError, match="cannot be started: .*Too many open files"):
+                judge(box, GOOD, GOOD)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+        assert [v.status for v in judge(box, GOOD, GOOD, GOOD)] == ["passed"] * 3
+
+
+def test_leaving_ends_programs_that_still_run():
+    before, start = traces(), time.monotonic()
+    with Sandbox(workers=3) as box:
+        next(box.judge([GOOD, SLEEP, SLEEP, SLEEP]))
+    assert time.monotonic() - start < 8 and traces() == before  # SLEEP takes 50 s
+
+
 def test_system_call_numbers_are_those_of_the_kernel_headers():
     for column, path in enumerate(["/usr/include/x86_64-linux-gnu/asm/unistd_64.h", "/usr/include/asm-generic/unistd.h"]):
         if not os.path.exists(path):
