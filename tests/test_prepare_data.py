@@ -491,7 +491,7 @@ def test_ranks_share_the_embedding_and_keep_the_same_documents(labelled, tmp_pat
     os.symlink(folder / "tiny.pt", tmp_path / "tiny.pt")
     code = ("import sys, os; import prepare_data as p; p.BLOCK = 100; os.chdir(sys.argv.pop(1)); made, whole = [], p.whole_file; "
             "p.whole_file = lambda path: made.append(path) or whole(path); "
-            "print('rank', os.environ['RANK'], len(p.embed(p.read_documents('docs.jsonl'), 'docs.jsonl', 'tiny.pt', 1024, 'cpu') or []), len(made))")
+            "print('rank', os.environ['RANK'], len(p.embed('docs.jsonl', 'tiny.pt', 'cpu') or []), len(made))")
     (tmp_path / "two.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", ROOT)
     done = torchrun(2, tmp_path / "two.py", tmp_path)
@@ -500,7 +500,7 @@ def test_ranks_share_the_embedding_and_keep_the_same_documents(labelled, tmp_pat
     cache = next(tmp_path.glob("docs.embeddings-*"))
     shared = np.concatenate([np.load(block)["vectors"] for block in sorted(cache.iterdir())])
     cache.rename(tmp_path / "moved")
-    alone = np.concatenate([np.load(block)["vectors"] for block in prepare_data.embed(prepare_data.read_documents("docs.jsonl"), "docs.jsonl", "tiny.pt", 1024, "cpu")])
+    alone = np.concatenate([np.load(block)["vectors"] for block in prepare_data.embed("docs.jsonl", "tiny.pt", "cpu")])
     assert np.abs(shared.astype(float) - alone).max() < 2e-3
 
 
@@ -509,7 +509,7 @@ def test_an_embedding_is_the_mean_of_the_hidden_states_of_its_document_alone(lab
     folder, _ = labelled
     texts = ["a = 1\n", "def f(x):\n    return x\n" * 3, "x" * 1000]
     write_rows(tmp_path / "d.jsonl", [{"text": text} for text in texts])
-    block, = prepare_data.embed(prepare_data.read_documents(str(tmp_path / "d.jsonl")), str(tmp_path / "d.jsonl"), str(folder / "tiny.pt"), 1024, "cpu")
+    block, = prepare_data.embed(str(tmp_path / "d.jsonl"), str(folder / "tiny.pt"), "cpu")
     model, _ = load_model(str(folder / "tiny.pt"))
     for text, vector in zip(texts, np.load(block)["vectors"]):
         with torch.no_grad():
@@ -731,16 +731,22 @@ def test_the_match_rate_is_that_of_a_slow_longest_common_subsequence_and_pruning
         for module in modules:
             with open(os.path.join(os.path.dirname(os.__file__), module)) as f:
                 for code in (ast.unparse(node) for node in ast.walk(ast.parse(f.read())) if isinstance(node, ast.FunctionDef)):
-                    yield code, prepare_data.node_types(ast.parse(code))[0]
-    functions, types = map(list, zip(*types_in("textwrap.py", "heapq.py", "queue.py")))
+                    yield code, *prepare_data.node_types(ast.parse(code))
+    functions, types, details = map(list, zip(*types_in("textwrap.py", "heapq.py", "queue.py")))
     for code in functions[:20]:  # and somewhat longer ones, for rates between the taus
         functions.append(code + "\n    a = b + c[0]" * (len(functions) % 5))
         types.append(prepare_data.node_types(ast.parse(functions[-1]))[0])
-    problems = [(f"p{i}", ["w"], types) for i, (_, types) in enumerate([*types_in("sched.py", "bisect.py"), *types_in("heapq.py")])]
-    monkeypatch.setattr(prepare_data, "start_plain_worker", lambda: None)
-    prepare_data.start_decontaminate(problems, 0.8, 1)
-    _, (kept, counts, _, hits) = prepare_data.decontaminate_task((0, "text", (1, [json.dumps({"text": code}).encode() for code in functions])))
-    rates = np.array([[2 * slow_common_length(a, b) / (len(a) + len(b)) for _, _, b in problems] for a in types])
+        details.append(prepare_data.node_types(ast.parse(functions[-1]))[1])
+    problems = [prepare_data.Problem(f"p{i}", ["w"], ["w"], types, details)
+                for i, (_, types, details) in enumerate([*types_in("sched.py", "bisect.py"), *types_in("heapq.py")])]
+    monkeypatch.setattr(prepare_data, "worker", prepare_data.setup_decontaminate(problems, 0.8, 1), raising=False)
+    lines = [json.dumps({"text": code}).encode() for code in functions]
+    kept, counts, _, hits = prepare_data.decontaminate_task((0, "e.jsonl", 1, prepare_data.read_line, lines))
+
+    def rate(a, b):
+        return 2 * slow_common_length(a, b) / (len(a) + len(b)) if a or b else 1.0
+    rates = np.array([[rate(a, p.types) if len(p.types) >= prepare_data.SMALL else min(rate(a, p.types), rate([*map(repr, d)], [*map(repr, p.details)]))
+                       for p in problems] for a, d in zip(types, details)])
     best = np.zeros(len(problems))
     for p, rate, _, _, _ in hits:
         best[p] = max(best[p], rate)

@@ -119,8 +119,8 @@ def test_what_cannot_be_used_is_skipped_and_counted(tmp_path, ranks):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["nowhere"], "nowhere is not there, or no file"), (["empty"], "holds no text"), (["requirements.txt", "--val", "1.5"], "--val is 1.5"),
-    (["requirements.txt"], "0 for validation"), (["Makefile"], "sources are folders"), (["cut.jsonl.gz"], "cannot be read to its end")])
+    (["nowhere"], "nowhere is not there, or no file"), (["empty"], "holds no text"), (["requirements.txt", "--val", "1.5"], "argument --val: 1.5, where 0 to 1 is expected"),
+    (["requirements.txt"], "0 for validation"), (["Makefile"], "Makefile cannot be a source"), (["cut.jsonl.gz"], "cannot be read to its end")])
 def test_a_mistake_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, words):
     (tmp_path / "empty").mkdir()
     with gzip.open(tmp_path / "whole.gz", "wt") as f:
