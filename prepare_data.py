@@ -58,6 +58,9 @@ from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from email.utils import parsedate_to_datetime
 
+import numpy as np
+from tqdm import tqdm
+
 
 # ---- prompts: all of them, and the texts they are made of; topics and words for names are in topics.txt ---------------
 
@@ -265,12 +268,11 @@ def listed(counts):
 class Seen:
     """The 64-bit hashes met so far at 8 bytes each: a sorted array, into which the set of the latest is merged now and then."""
     def __init__(self):
-        import numpy as np
-        self.np, self.old, self.latest = np, np.empty(0, np.uint64), set()
+        self.old, self.latest = np.empty(0, np.uint64), set()
 
     def add(self, h):
         """True if h is new."""
-        at = int(self.old.searchsorted(self.np.uint64(h)))
+        at = int(self.old.searchsorted(np.uint64(h)))
         if h in self.latest or (at < len(self.old) and int(self.old[at]) == h):
             return False
         self.latest.add(h)
@@ -279,8 +281,8 @@ class Seen:
         return True
 
     def merge(self):
-        latest = self.np.fromiter(self.latest, self.np.uint64, len(self.latest))
-        self.old, self.latest = self.np.sort(self.np.concatenate([self.old, latest])), set()
+        latest = np.fromiter(self.latest, np.uint64, len(self.latest))
+        self.old, self.latest = np.sort(np.concatenate([self.old, latest])), set()
 
 
 # ---- sources and worker processes (collect, decontaminate, tokenize) --------------------------------------------------
@@ -337,7 +339,7 @@ def input_bytes(args, below, given):
     return sum(sizes.values())
 
 
-def tasks(files, field=None):
+def tasks(files, fields=()):
     """Yield (bytes of input, (source number, path, first, read, items)) for the workers, some MB at a time. read(item) is a document's
     text; item i has the number first + i in its source: paths of text files, lines of a .jsonl, rows of a .parquet, posts."""
     paths, first, size, last = [], 0, 0, None
@@ -348,16 +350,15 @@ def tasks(files, field=None):
         if source != last:
             first, last = 0, source
         if path.endswith((".jsonl", ".jsonl.gz")):
-            found = field
-            for read, number, lines in line_blocks(path):
-                found = found or field_of(lines)
-                yield read, (source, path, number, functools.partial(read_line, field=found or FIELDS[0]), lines)
+            blocks, read = line_blocks(path), functools.partial(read_line, fields=fields)
         elif path.endswith((".parquet", ".xml")):
-            for read, number, texts in parquet_rows(path, field) if path.endswith(".parquet") else stackoverflow_posts(path):
-                yield read, (source, path, number, read_row, texts)
+            blocks, read = parquet_rows(path, fields) if path.endswith(".parquet") else stackoverflow_posts(path), read_row
         else:
             paths.append(path)
             size += size_of(path)
+            continue
+        for done, number, items in blocks:
+            yield done, (source, path, number, read, items)
     yield size, (last, "", first, read_file, paths)
 
 
@@ -373,31 +374,20 @@ def line_blocks(path):
             raise SystemExit(f"{path} cannot be read to its end ({error}): fetch or make it again")
 
 
-FIELDS = ("text", "content", "code")  # The Stack has content
-
-
-def field_of(lines):
-    """The first of FIELDS in the first line that is a JSON object with one of them; None if no line is."""
-    for line in lines:
-        with suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict) and (names := [name for name in FIELDS if name in record]):
-                return names[0]
-
-
 def read_file(path):
     with open(path, "rb") as f:
         return decoded(f.read())
 
 
-def read_line(line, field="text"):
+def read_line(line, fields=("text",)):
     try:
         record = json.loads(line)
     except (ValueError, RecursionError):
         raise ValueError("not JSON")
-    if not isinstance(record, dict) or not isinstance(record.get(field), str):
-        raise ValueError(f"no text in field {field!r}")
-    return read_row(record[field])
+    text = next((record[name] for name in fields if isinstance(record.get(name), str)), None) if isinstance(record, dict) else None
+    if text is None:
+        raise ValueError(f"no {' or '.join(map(repr, fields))}")
+    return read_row(text)
 
 
 def read_row(text):
@@ -521,16 +511,11 @@ def kind_of(status, error):
 
 def retry_after(headers):
     """Seconds that the server asks to wait, from retry-after-ms or Retry-After (seconds or a date); None if it does not say."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1)):
-        try:
-            if math.isfinite(seconds := float(headers[name]) * unit):
-                return max(0.0, min(3600.0, seconds))
-        except (KeyError, ValueError):
-            pass
-    try:
-        return max(0.0, min(3600.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()))
-    except (KeyError, ValueError, TypeError):
-        return None
+    for name, seconds in (("retry-after-ms", lambda value: float(value) / 1000), ("retry-after", float),
+                          ("retry-after", lambda value: parsedate_to_datetime(value).timestamp() - time.time())):
+        with suppress(KeyError, ValueError, TypeError):
+            if math.isfinite(wait := seconds(headers[name])):
+                return max(0.0, min(3600.0, wait))
 
 
 def answer_of(reply):
@@ -656,25 +641,23 @@ class Client:
 
     def explain(self, status, error, path):
         """One line for an error that ends the run."""
-        message = error["message"]
         if 300 <= status < 400:
-            return f"{self.where} answers with a redirect (HTTP {status}): correct OPENAI_BASE_URL"
-        if status == 401:
-            return f"{self.where} does not accept the key: {message}. Set OPENAI_API_KEY" + ("" if self.key else "; it is not set")
-        if status in (429, 402):
-            return f"no credit is left: {message}. Add credit and give the same command again"
-        if status in (404, 405) and path.startswith(("/files", "/batches")):
-            return (f"{self.where} has no Batch API, or has forgotten {path} ({message}): run without --batch, or remove the "
-                    ".batches.json beside the answers")
-        if status in (404, 405):
-            try:
+            why = "answers with a redirect: correct OPENAI_BASE_URL"
+        elif status == 401:
+            why = "does not accept the key: correct OPENAI_API_KEY" if self.key else "wants a key: export OPENAI_API_KEY=..."
+        elif status in (429, 402):
+            why = "gives no more credit: add some and give the same command again"
+        elif status == 403:
+            why = "does not let us in"
+        elif path.startswith(("/files", "/batches")):
+            why = f"has no Batch API, or has forgotten {path}: run without --batch, or remove the .batches.json beside the answers"
+        else:
+            names = []
+            with suppress(Exception):  # a hint only
                 names = [model["id"] for model in self.session().get(self.base + "/models", timeout=10).json()["data"]]
-            except Exception:  # a hint only
-                names = []
             near = difflib.get_close_matches(self.model, names, n=3, cutoff=0.3) or names[:3]
-            return (f"{self.where} does not know the model {self.model!r}, or is not the API's address: {message}"
-                    + (f"; --model may be {', '.join(near)}" if near else ""))
-        return f"{self.where} does not let us in: {message}"
+            why = f"does not know the model {self.model!r}{' but ' * bool(near)}{', '.join(near)}, or is not the API's address (most end in /v1)"
+        return f"{self.where} {why} ({error['message']})"
 
     def drop(self, sent, error):
         """True if a parameter that was `sent` is what the server refused: it is then left out, or renamed, from now on."""
@@ -682,13 +665,10 @@ class Client:
         if FINAL.search(error["message"]):
             return False  # though it may name max_tokens
         name = error.get("param") if error.get("param") in [*sent] else None
-        if not name and re.search("(?i)unsupported|unrecogni|unknown|unexpected|extra|invalid|input should be|must be|literal_error|"
-                                  "not (a |supported|permitted|allowed|accepted|valid|known)|does ?n.t (support|know|accept|take)|does not", says):
-            # the first that is named: behind it some servers repeat the whole request
-            named = {name: found.start() for name in sent if (found := re.search(rf"\b{name}\b", says))}
-            name = min(named, key=named.get, default=None)
-            if not name and "reasoning_effort" in sent and re.search("(?i)reasoning|effort|think|'none'", says):
-                name = "reasoning_effort"  # many servers name the value only
+        if not name and sent and (named := re.search(rf"\b({'|'.join(sent)})\b", says)):
+            name = named[1]  # the first: behind it some servers repeat the whole request
+        if not name and "reasoning_effort" in sent and re.search("(?i)reasoning|effort|thinking|'none'", says):
+            name = "reasoning_effort"  # many servers name the value only
         if not name:
             return False
         with self.lock:
@@ -766,7 +746,8 @@ class Answers:
             else:
                 self.count(number, record)
         if whole and not isinstance(found, dict):
-            raise SystemExit(f"{path} does not begin with a line of settings: it is damaged, or no file of answers. Move it away, or choose another --out")
+            raise SystemExit(f"{path} does not begin with the settings of its answers: it is damaged, or another file. Move it away, or choose "
+                             "another --out")
         if found != settings and self.done:
             names = sorted(name for name in {*settings, *found} if found.get(name) != settings.get(name))
             raise SystemExit(f"{path} was not made with these settings ({', '.join(names)} differ): move it away, or choose another --out")
@@ -861,7 +842,6 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
 
 def ask_in_threads(client, items, answers, total):
     """A bounded window of requests. This thread alone writes, and writes what has come before it asks for more."""
-    from tqdm import tqdm
     pending, failures = {}, 0
     pool = ThreadPoolExecutor(client.concurrency)
 
@@ -878,7 +858,7 @@ def ask_in_threads(client, items, answers, total):
                 answers.again[str(error)] += 1
                 failures += 1
                 if failures == max(4, client.concurrency) or not (client.answered or pending):
-                    fatal = SystemExit(f"{client.where} fails: {error}, after {TRIES} tries for each of {failures} requests. The same command asks again")
+                    fatal = SystemExit(f"{client.where} fails: {error}, after {TRIES} tries for each of {failures} prompts. The same command asks again")
             except SystemExit as error:
                 fatal = error
         for record in records:
@@ -1131,6 +1111,7 @@ def dry_run(args, items, price, per_answer):
 
 # ---- collect ---------------------------------------------------------------------------------------------------------
 
+FIELDS = ("text", "content", "code")  # that hold the text of a record, the first of them that is there; The Stack has content
 MAX_BYTES, MAX_LINE, MAX_MEAN_LINE, MIN_ALPHANUMERIC = 1 << 20, 1000, 100, 0.25  # StarCoder's, and 1 MB
 
 
@@ -1174,23 +1155,23 @@ def read_small_file(path):
     return read_file(path)
 
 
-def parquet_rows(path, field):
+def parquet_rows(path, fields):
     """Yield (bytes of the file, number of the first row, texts). The text's column may lie in others: "file.content"."""
     import pyarrow.parquet
     try:
         file = pyarrow.parquet.ParquetFile(path)
         names = [file.schema.column(i).path for i in range(len(file.schema))]
-        column = next((name for name in ((field,) if field else FIELDS) if name in names), None)
+        column = next((name for name in fields if name in names), None)
         if not column:
-            raise SystemExit(f"{path} has no column {field or ' or '.join(FIELDS)}, but {', '.join(names)}: name one with --field")
+            raise SystemExit(f"{path} has no column {' or '.join(fields)}, but {', '.join(names)}: name one with --field")
         first, total = 1, max(1, file.metadata.num_rows)
         for batch in file.iter_batches(batch_size=500, columns=[column]):
             values = batch.to_pylist()
             for name in column.split("."):
-                values = [value and value.get(name) for value in values]
+                values = [value.get(name) if isinstance(value, dict) else None for value in values]
             texts = [value.decode(errors="surrogateescape") if isinstance(value, bytes) else value or "" for value in values]
             if not all(isinstance(text, str) for text in texts):
-                raise SystemExit(f"{path}: column {column} holds no text: name another of {', '.join(names)} with --field")
+                raise SystemExit(f"{path}: its column {column} holds no text; --field names another of {', '.join(names)}")
             yield size_of(path) * len(texts) // total, first, texts
             first += len(texts)
     except (OSError, pyarrow.ArrowException) as error:
@@ -1248,11 +1229,10 @@ def plain(page):
 
 def collect(args):
     """Sources -> one .jsonl(.gz) of distinct documents, {"text", "source"}."""
-    from tqdm import tqdm
     suffixes = (".py", ".jsonl", ".jsonl.gz", ".parquet"), (".xml",)
     total = input_bytes(args, *suffixes)
     seen, dropped, corrupt, read, kept, size_out = Seen(), Counter(), {}, 0, 0, 0
-    work = in_parallel(collect_task, tasks(source_files(args, *suffixes), args.field), args.workers)
+    work = in_parallel(collect_task, tasks(source_files(args, *suffixes), [args.field] if args.field else FIELDS), args.workers)
     with whole_file(args.out) as out, tqdm(total=total, unit="B", unit_scale=True, desc="collect") as bar:
         for size, (path, documents, drops, bad) in work:
             dropped.update(drops)
@@ -1313,9 +1293,7 @@ def embed(path, encoder, device):
     """Embed the documents of a .jsonl(.gz), and return the block files, in order, each with ids (n,) uint64, lines (n,) int64 and
     vectors (n, D) fp16: the mean of a document's last hidden states. Blocks lie in a folder beside the file, those found there are
     not made again, and ranks under torchrun take turns. Returns None on ranks above 0."""
-    import numpy as np
     import torch
-    from tqdm import tqdm
     from model import load_model, pick_device
     from tokenizer import load_tokenizer
     files = [path] + (sorted(os.path.join(encoder, f) for f in os.listdir(encoder)) if os.path.isdir(encoder) else [encoder])
@@ -1366,7 +1344,6 @@ def embed(path, encoder, device):
 
 def fit_head(X, y):
     """(weights (D+1,), ridge penalty) of the least-squares fit of scores y (n,) to embeddings X (n, D), its penalty chosen on a fifth of them."""
-    import numpy as np
     mean, std = X.mean(0), X.std(0) + 1e-6
 
     def fit(X, y, penalty):
@@ -1386,7 +1363,6 @@ def predict(head, X):
 
 def report_head(y, p, y_train, p_train):
     """Print how well predictions p (n,) tell the scores y of documents that the head has not seen."""
-    import numpy as np
 
     def f1(truth, found):
         return 2 * int((truth & found).sum()) / max(1, int(truth.sum()) + int(found.sum()))
@@ -1422,7 +1398,6 @@ def filter_documents(args):
     CodeGen and does not say which labels, threshold or accuracy. Ours is the recipe of FineWeb-Edu: integer scores, least
     squares on the mean of the last hidden states, a quantile as threshold. It needs no further package, is fit in seconds, its
     quality is printed, and another --keep or other labels need no new embeddings. (Known bias: it likes well commented code.)"""
-    import numpy as np
     labels = read_labels(args.labels)
     blocks = embed(args.documents, args.encoder, args.device)
     if blocks is None:
@@ -1453,10 +1428,11 @@ def filter_documents(args):
         import matplotlib
         matplotlib.use("Agg")
         from matplotlib import pyplot
-        pyplot.hist(scores, bins=100)
-        pyplot.axvline(threshold, color="black")
-        pyplot.xlabel("predicted educational score; kept: right of the line")
+        parts = {"dropped": scores[scores < threshold], f"kept, from {threshold:.2f} on": scores[scores >= threshold]}
+        pyplot.hist([*parts.values()], label=[*parts], bins=50, stacked=True)
+        pyplot.xlabel("predicted educational score")
         pyplot.ylabel("documents")
+        pyplot.legend()
         pyplot.savefig(beside(args.out, ".png"))
         print(f"the distribution of scores is drawn in {beside(args.out, '.png')}")
     except ImportError:
@@ -1639,7 +1615,6 @@ def examples_of(doc):
 def near_duplicate(program, seen):
     """True if an earlier program shares most of its words (MinHash over runs of 4 words, 8 bands of 8: even odds at a Jaccard
     similarity of 0.77), or has the same code up to names and docstring where it is long enough for that to say something."""
-    import numpy as np
     words = re.findall(r"\w+|[^\w\s]", program)
     hashes = np.array([hash64(" ".join(words[i:i + 4]).encode()) for i in range(max(1, len(words) - 3))], np.uint64)
     rng = np.random.default_rng(0)
@@ -1654,7 +1629,6 @@ def near_duplicate(program, seen):
 
 def exercises(args):
     """Names of functions x topics -> {"text": signature, docstring and body, "name", "topic"}, each checked."""
-    from tqdm import tqdm
     from sandbox import Program, Sandbox, SandboxError
     seen, names, found = Seen(), set(), Counter()
     try:
@@ -1705,11 +1679,11 @@ def exercises(args):
 
 GRAM = 13
 TAUS = (0.95, 0.9, 0.85, 0.8)  # the paper's
-SMALL = 40                     # nodes: many innocent functions share a tree of fewer, so their details must match as well
+SMALL = 30                     # nodes: innocent functions often share a tree of fewer, so there the details must match as well
 NODE_TYPES = [cls for cls in vars(ast).values() if isinstance(cls, type) and issubclass(cls, ast.AST)]
 NODE_TYPES = {cls: number for number, cls in enumerate(sorted(NODE_TYPES, key=lambda cls: cls.__name__))}
 NODE_TYPES[ast.AnnAssign] = NODE_TYPES[ast.Assign]
-Problem = namedtuple("Problem", "task_id words prose types details")  # words of the docstring, and of what precedes its examples
+Problem = namedtuple("Problem", "task_id words prose types details")  # words of its docstrings; of each, those before the examples
 
 
 def node_types(tree):
@@ -1747,9 +1721,10 @@ def problem_of(problem):
     """A problem of eval_humaneval.py as exercises are compared with it."""
     tree = parsed(problem.prompt.rstrip() + "\n" + "    pass\n" * bool(problem.start))
     docs = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.FunctionDef))] if tree else []
-    doc = "\n".join(filter(None, docs)) or problem.prompt
-    prose = re.split(rf">>>|(?i:\bexamples?\b|\be\.g\.)|\bassert\b|=>|➞|\b{re.escape(problem.entry_point or 'assert')}\s*\(", doc)[0]
-    return Problem(problem.task_id, words_of(doc), words_of(prose), *node_types(ast.parse(problem.start + problem.canonical)))
+    docs = [*filter(None, docs)] or [problem.prompt]
+    examples = re.compile(rf">>>|(?i:\bexamples?\b|\be\.g\.)|\bassert\b|=>|➞|\b{re.escape(problem.entry_point or 'assert')}\s*\(")
+    return Problem(problem.task_id, words_of("\n".join(docs)), [words_of(examples.split(doc)[0]) for doc in docs],
+                   *node_types(ast.parse(problem.start + problem.canonical)))
 
 
 def bits_of(sequence):
@@ -1770,43 +1745,37 @@ def common_length(masks, full, sequence):
     return (full ^ v).bit_count()
 
 
-def match_rate(problem, bits, types, details):
-    """2 * common / (length + length) of the node types of a problem and an exercise; of small trees the details' if that is lower."""
-    rate = 2 * common_length(*bits, types) / (len(problem.types) + len(types))
-    if len(problem.types) < SMALL and (problem.details or details):
-        a, b = [*map(repr, problem.details)], [*map(repr, details)]
-        rate = min(rate, 2 * common_length(*bits_of(a), b) / (len(a) + len(b)))
-    return rate
+def match_rate(a, b):
+    return 2 * common_length(*bits_of(a), b) / (len(a) + len(b)) if a or b else 1.0
 
 
 def setup_decontaminate(problems, tau, ngrams):
-    import numpy as np
     grams = {}
     for p, problem in enumerate(problems):
         for i in range((len(problem.words) - GRAM + 1) * ngrams):
             grams.setdefault(tuple(problem.words[i:i + GRAM]), set()).add(p)
     bags = np.array([np.bincount(problem.types, minlength=len(vars(ast))) for problem in problems]).T.copy()  # (types, problems)
-    return problems, tau, grams, [bits_of(problem.types) for problem in problems], bags, bags.sum(0), np.zeros(len(problems))
+    return problems, tau, grams, [bits_of(problem.types) for problem in problems], bags, np.zeros(len(problems))
 
 
 def decontaminate_task(task):
-    """Compare a task's exercises with all problems. Returns (kept, counts, corrupt, hits): kept [(line number, line)], hits
-    [(problem, rate, line number, text, stage)] of contamination and of exercises closer to a problem than any before."""
-    import numpy as np
-    problems, tau, grams, bits, bags, lengths, best = worker
+    """Compare a task's exercises with all problems. Returns (kept, counts, corrupt, copied, nearer): kept [(line number, line)], copied
+    {problem} by 13-grams, nearer [(problem, rate, line number, text)] of exercises closer to a problem than any before."""
+    problems, tau, grams, bits, bags, best = worker
     _, _, first, read, lines = task
-    kept, counts, corrupt, hits = [], Counter(), [], []
+    lengths, lowest = bags.sum(0), min(tau, TAUS[-1])
+    kept, counts, corrupt, copied, nearer = [], Counter(), [], set(), []
     for number, line, text in read_items(read, lines, first, Counter(), corrupt):
         counts["exercises"] += 1
         found, words = set(), words_of(text) if grams else []
         for p in set().union(*(grams[gram] for i in range(len(words) - GRAM + 1) if (gram := tuple(words[i:i + GRAM])) in grams)):
-            # 13 words in a row may be a common phrase: more than half of the problem's words, or of its words before the first
-            # example, must be there, in order
-            for wanted in (problems[p].words, problems[p].prose):
+            # 13 words in a row may be a common phrase: more than half of the problem's words, or of those before its first example,
+            # must be there, in order
+            for wanted in (problems[p].words, *problems[p].prose):
                 matcher = difflib.SequenceMatcher(None, wanted, words, autojunk=False)
                 if sum(block.size for block in matcher.get_matching_blocks()) > 0.5 * len(wanted):
                     found.add("13-grams")
-                    hits.append((p, 0.0, number, text, "13-grams"))
+                    copied.add(p)
                     break
         tree = parsed(text) if tau else None
         counts["no Python"] += bool(tau and not tree)
@@ -1818,25 +1787,27 @@ def decontaminate_task(task):
             bag = np.bincount(types, minlength=len(bags))
             there = bag.nonzero()[0]
             bound = 2 * np.minimum(bags[there], bag[there, None]).sum(0) / (lengths + len(types))
-            for p in ((bound >= min(tau, TAUS[-1])) | (bound > best)).nonzero()[0].tolist():
-                rate = match_rate(problems[p], bits[p], types, details)
+            for p in ((bound >= lowest) | (bound > best)).nonzero()[0].tolist():
+                rate = float(2 * common_length(*bits[p], types) / (lengths[p] + len(types)))
+                if rate >= lowest and lengths[p] < SMALL:
+                    rate = min(rate, match_rate([*map(repr, problems[p].details)], [*map(repr, details)]))
                 highest = max(highest, rate)
-                if rate >= tau or rate > best[p]:
-                    hits.append((p, rate, number, text if rate > best[p] else "", "syntax" if rate >= tau else ""))
-                    best[p] = max(best[p], rate)
+                if rate > best[p]:
+                    nearer.append((p, rate, number, text))
+                    best[p] = rate
         if highest >= tau > 0:
             found.add("syntax")
         counts.update([*found, *(f"tau {t}" for t in TAUS if highest >= t)])
         if not found:
             kept.append((number, line))
-    return kept, counts, corrupt, hits
+    return kept, counts, corrupt, copied, nearer
 
 
 def decontaminate(args):
     """Exercises -> those that are not close to a problem of the benchmarks (paper, section 5 and appendix C), a report, and the list
     of similar problems for the evaluation. 13-grams and syntax trees catch copies, also renamed or rearranged ones, not
-    paraphrases; an --encoder adds the distance of embeddings for these, with a threshold that the paper does not state."""
-    from tqdm import tqdm
+    paraphrases, nor a copied docstring of fewer than 13 words above other code; an --encoder adds the distance of embeddings for
+    these, with a threshold that the paper does not state."""
     from eval_humaneval import load_benchmark
     total = input_bytes(args, (), (".jsonl", ".jsonl.gz"))
     benchmark = {problem.task_id: problem for name in args.against for problem in load_benchmark(name)[0]}
@@ -1847,20 +1818,19 @@ def decontaminate(args):
         if close is None:
             return
     counts, corrupt, kept, started = Counter({"embedding": len(close)}), [], 0, time.time()
-    best, stages = {}, {task: set() for task in benchmark}
+    best, stages = dict.fromkeys(benchmark, (0.0, 0, "")), {task: set() for task in benchmark}
     for task in close.values():
         stages[task].add("embedding")
-    work = in_parallel(decontaminate_task, tasks(source_files(args, (), (".jsonl", ".jsonl.gz")), "text"), args.workers,
+    work = in_parallel(decontaminate_task, tasks(source_files(args, (), (".jsonl", ".jsonl.gz")), ["text"]), args.workers,
                        setup_decontaminate, problems, args.tau, args.ngrams)
     with whole_file(args.out) as out, tqdm(total=total, unit="B", unit_scale=True, desc="decontaminate") as bar:
-        for size, (lines, more, bad, hits) in work:
+        for size, (lines, more, bad, copied, nearer) in work:
             counts.update(more)
             corrupt += bad
-            for p, rate, number, text, stage in hits:
-                task = problems[p].task_id
-                stages[task].update([stage] * bool(stage))
-                if rate > best.get(task, (0, 0, ""))[0] and text:
-                    best[task] = rate, number, text
+            for p in copied:
+                stages[problems[p].task_id].add("13-grams")
+            for p, *pair in nearer:
+                best[problems[p].task_id] = max(best[problems[p].task_id], tuple(pair), key=lambda pair: pair[0])
             for number, line in lines:
                 if number not in close:
                     out.write(line.rstrip(b"\r\n") + b"\n")
@@ -1868,12 +1838,14 @@ def decontaminate(args):
             bar.update(size)
     seconds, similar = max(time.time() - started, 1e-9), beside(args.out, ".similar.jsonl")
     tell_corrupt(args.exercises, corrupt)
-    rows = [{"task_id": task, "rate": round(best[task][0], 4) if task in best else 0.0, "similar": bool(stages[task]), "found_by": sorted(stages[task]),
-             "line": best[task][1] if task in best else 0, "closest": best[task][2] if task in best else "", **nearest.get(task, {})}
-            for task in sorted(benchmark)]
+    rows = []
+    for task, (rate, number, text) in sorted(best.items()):
+        stages[task].update(["syntax"] * (rate >= args.tau > 0))
+        rows.append({"task_id": task, "rate": round(rate, 4), "similar": bool(stages[task]), "found_by": sorted(stages[task]),
+                     "line": number, "closest": text, **nearest.get(task, {})})
     with whole_file(similar) as f:
         f.writelines(map(json_line, rows))
-    table = {str(t): {"exercises": counts[f"tau {t}"], "problems": sum(row["rate"] >= t for row in rows)} for t in TAUS if args.tau}
+    table = {str(t): {"exercises": counts[f"tau {t}"], "problems": sum(rate >= t for rate, _, _ in best.values())} for t in TAUS if args.tau}
     found = {name: counts[name] for name in ("13-grams", "syntax", "embedding")}
     report = {"exercises": counts["exercises"], "kept": kept, "found": found, "at_tau": table, "corrupt_lines": corrupt,
               "settings": {name: getattr(args, name) for name in ("against", "ngrams", "tau", "encoder", "distance")}}
@@ -1889,7 +1861,6 @@ def decontaminate(args):
 
 def near_embeddings(args, benchmark):
     """({line: task} of the exercises whose normalised embedding lies within --distance of a problem's, {task: its closest exercise})."""
-    import numpy as np
     blocks = embed(args.exercises, args.encoder, args.device)
     if blocks is None:
         return None, None
@@ -1924,7 +1895,6 @@ def setup_tokenize(tokenizer, seed, val):
 def tokenize_task(task):
     """Tokenize a task's documents. Returns (documents, characters of text, skipped): each document as (key to sort by, is it for
     validation, its tokens as the bytes of a uint16 array), and {reason: count}."""
-    import numpy as np
     encoding, seed, val = worker
     source, _, first, read, items = task
     documents, characters, skipped = [], 0, Counter()
@@ -1990,12 +1960,11 @@ def tokenize(args):
 def sort_documents(args, temporary, total):
     """Tokenize all documents into buckets by the leading bits of their keys, then append the buckets one after the other,
     each sorted, to train.bin and val.bin: the order is that of the keys, whatever the number of buckets or workers."""
-    from tqdm import tqdm
     text = total + sum(5 * size_of(source) for source in args.sources if source.endswith(".gz"))  # a guess: code packs about sixfold
     bits = min(9, (text // BUCKET_BYTES).bit_length())  # at most 512 files are open
     buckets = [open(os.path.join(temporary, f"{b}.bucket"), "wb") for b in range(1 << bits)]
     skipped, characters = Counter(), 0
-    work = in_parallel(tokenize_task, tasks(source_files(args, *SUFFIXES), args.field), args.workers,
+    work = in_parallel(tokenize_task, tasks(source_files(args, *SUFFIXES), [args.field]), args.workers,
                        setup_tokenize, args.tokenizer, args.seed, args.val)
     with tqdm(total=total, unit="B", unit_scale=True, desc="tokenize") as bar:
         for size, (documents, chars, skips) in work:
@@ -2094,7 +2063,8 @@ def parse_args(argv=None):
 
     p = stage("textbooks", "topics x audiences x real code -> textbook sections by a teacher", "file to write, .jsonl")
     p.add_argument("--count", type=count, default=1_000_000, help="sections to keep")
-    p.add_argument("--seeds", help=".jsonl(.gz) of real code to take snippets from, such as data/filtered.jsonl.gz (default: Python's standard library)")
+    p.add_argument("--seeds", help=".jsonl(.gz) of real code to take snippets from, such as data/filtered.jsonl.gz "
+                   "(default: Python's standard library)")
     add_client(p, 1.0, 2500)
 
     p = stage("exercises", "names of functions -> exercises by a teacher, checked", "file to write, .jsonl")
