@@ -260,9 +260,11 @@ def hash_text(text):
     return hash64(text.encode("utf-8", "surrogatepass"))
 
 
-def listed(counts):
+def listed(counts, most=20):
     """{"a": 3, "b": 1} -> "3 a, 1 b", the most frequent first."""
-    return ", ".join(f"{n:,} {reason}" for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n) or "nothing"
+    rows = sorted(((-n, reason) for reason, n in counts.items() if n))
+    rest = -sum(n for n, _ in rows[most:])
+    return ", ".join([f"{-n:,} {reason}" for n, reason in rows[:most]] + [f"{rest:,} others"] * bool(rest)) or "nothing"
 
 
 class Seen:
@@ -491,9 +493,10 @@ def error_of(status, data):
         body = json.loads(text)
     except (ValueError, RecursionError):
         page = re.search(r"(?is)<(title|h1)\b[^>]*>(.*?)</", text)
-        what = ("a web page" + (f", {one_line(page[2])!r}" if page else "") if text.startswith("<") else "JSON that is cut off"
-                if text.startswith("{") else one_line(text) or "an empty answer")
-        return {"message": f"HTTP {status}: {what}", "says": text}
+        torn = not text or text.startswith("{")
+        what = ("a web page" + (f", {one_line(page[2])!r}" if page else "") if text.startswith("<") else
+                "JSON that is cut off" if text and torn else one_line(text) or "an empty answer")
+        return {"message": f"HTTP {status}: {what}", "says": text, "torn": torn}
     error = body.get("error") or body if isinstance(body, dict) else body
     if not isinstance(error, dict):
         return {"message": f"HTTP {status}: {one_line(error)}", "says": text}
@@ -572,9 +575,8 @@ class Client:
         if not hasattr(self.local, "session"):
             import requests
             self.local.session = session = requests.Session()
-            for header, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
-                if os.environ.get(variable):
-                    session.headers[header] = os.environ[variable]
+            session.headers.update({header: os.environ[name] for header, name in (("OpenAI-Organization", "OPENAI_ORG_ID"),
+                                    ("OpenAI-Project", "OPENAI_PROJECT_ID")) if os.environ.get(name)})
             if self.key:
                 def sign(request):  # as `auth`, so that no ~/.netrc takes its place
                     request.headers["Authorization"] = f"Bearer {self.key}"
@@ -611,7 +613,7 @@ class Client:
                         return value
                 error = error_of(status, data)
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-                raise SystemExit(f"OPENAI_BASE_URL is {self.where}, which is no address; such as http://localhost:8000/v1")
+                raise SystemExit(f"OPENAI_BASE_URL is {self.where}, which is no address: give one such as http://localhost:8000/v1")
             except requests.RequestException as failure:
                 error = {"message": f"no answer ({type(failure).__name__})"}
                 cause = getattr(failure.args[0] if failure.args else None, "reason", None)
@@ -622,13 +624,15 @@ class Client:
                 raise SystemExit(self.explain(status, error, path))
             if kind == "refuse":
                 raise Refused(error)
-            if 200 <= status < 300 and "cut off" not in error["message"] and "an empty" not in error["message"]:
+            if 200 <= status < 300 and not error.get("torn"):
                 # A proxy's page, another API's answer: three of them in a row, while nobody else gets an answer, are no accident
                 strange += 1
                 if strange == 3 and self.answered == before:
                     raise SystemExit(f"{self.where} answers, but not as OpenAI's API does: {error['message']}. Correct OPENAI_BASE_URL "
                                      "(most end in /v1), or see what stands between")
             delay = wait or min(60, 0.5 * 2**attempt) * random.uniform(0.5, 1)
+            if delay > 30 and wait:
+                print(f"\n{self.where} asks to wait {delay:.0f} s: {error['message']}", file=sys.stderr)
             if status == 429:
                 with self.lock:
                     self.resume_at = max(self.resume_at, time.monotonic() + delay)
@@ -715,7 +719,7 @@ def damage(record):
     """Why a line of a file of answers cannot be used, or None."""
     tokens, usd = record.get("tokens"), record.get("usd")
     if "settings" in record:
-        return None
+        return None if isinstance(record["settings"], dict) else "no 'settings'"
     if not isinstance(record.get("key"), str):
         return "no 'key'"
     if not (isinstance(tokens, list) and [*map(type, tokens)] == [int, int] and isinstance(usd, (int, float)) and math.isfinite(usd)):
@@ -735,19 +739,18 @@ class Answers:
         self.file = open(path, "a+b")
         lock(self.file, path)
         self.file.seek(0)
-        whole = 0
+        begin, whole, found = b'{"settings"', 0, {}
         for line in self.file:
+            if not self.lines and line[:len(begin)] != begin[:len(line)]:
+                raise SystemExit(f"{path} does not begin with the settings of its answers: it is damaged, or another file. Move it away, or "
+                                 "choose another --out")
             self.lines, whole = self.lines + line.endswith(b"\n"), whole + len(line) * line.endswith(b"\n")
         self.file.truncate(whole)  # a killed run may have left a torn last line
-        found = None
         for number, record in read_jsonl(path, damage):
             if "settings" in record:
                 found = record["settings"]
             else:
                 self.count(number, record)
-        if whole and not isinstance(found, dict):
-            raise SystemExit(f"{path} does not begin with the settings of its answers: it is damaged, or another file. Move it away, or choose "
-                             "another --out")
         if found != settings and self.done:
             names = sorted(name for name in {*settings, *found} if found.get(name) != settings.get(name))
             raise SystemExit(f"{path} was not made with these settings ({', '.join(names)} differ): move it away, or choose another --out")
@@ -796,7 +799,7 @@ class Answers:
         refusals = sum(record.get("again", False) for record in self.useless[-REFUSALS:])
         if len(self.useless) < USELESS and refusals < REFUSALS:
             return
-        why, last = listed(Counter(record["rejected"] for record in self.useless)), len(self.useless)
+        why, last = listed(Counter(record["rejected"] for record in self.useless), 3), len(self.useless)
         if refusals == REFUSALS:
             advice = "correct the server, or the option that it names"
         elif "context" in why:
@@ -836,7 +839,8 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
     except SystemExit as error:
         raise SystemExit(f"{error} ({len(answers.done):,} answers, {answers.so_far()}, are kept in {answers.path})" if answers.done else error.code)
     if answers.again:
-        print(f"{sum(answers.again.values()):,} prompts got no answer that can be used ({listed(answers.again)}): the same command asks them again")
+        print(f"{sum(answers.again.values()):,} prompts got no answer that can be used ({listed(answers.again, 3)}): the same command asks "
+              "them again")
     return answers
 
 
@@ -858,7 +862,7 @@ def ask_in_threads(client, items, answers, total):
                 answers.again[str(error)] += 1
                 failures += 1
                 if failures == max(4, client.concurrency) or not (client.answered or pending):
-                    fatal = SystemExit(f"{client.where} fails: {error}, after {TRIES} tries for each of {failures} prompts. The same command asks again")
+                    fatal = SystemExit(f"{client.where} fails: {error}, after {TRIES} tries for each of {failures} prompts. The same command goes on")
             except SystemExit as error:
                 fatal = error
         for record in records:
@@ -1279,7 +1283,7 @@ def annotate(args):
 
     if total := make(args, items, keep, ANNOTATE):
         print("scores: " + ", ".join(f"{score}: {scores[score] / total:.1%}" for score in range(6)))
-        print(f"next: python prepare_data.py filter {args.documents} --labels {args.out} --encoder MODEL --out data/filtered.jsonl.gz")
+        print(f"next: python prepare_data.py filter {args.documents} --labels {args.out} --encoder codegen-350M-mono/ --out data/filtered.jsonl.gz")
 
 
 # ---- filter ----------------------------------------------------------------------------------------------------------
@@ -1383,13 +1387,12 @@ def report_head(y, p, y_train, p_train):
 
 
 def read_labels(path):
-    """{hash of a document: score} from what annotate wrote, or from lines with the "text" itself in place of an "id"."""
+    """{hash of a document: score} from what annotate wrote."""
     labels = {}
     for number, record in read_jsonl(path, lambda record: None if isinstance(record.get("score"), int) else "no 'score'"):
-        name = record.get("id") if "text" not in record else f"{hash_text(str(record['text'])):x}"
-        if not 0 <= record["score"] <= 5 or not re.fullmatch("[0-9a-f]+", str(name)):
-            raise SystemExit(f"{path}, line {number}: a score of 0 to 5 and an id (or the text) are expected; prepare_data.py annotate writes them")
-        labels[int(name, 16)] = record["score"]
+        if not 0 <= record["score"] <= 5 or not re.fullmatch("[0-9a-f]{16}", str(record.get("id"))):
+            raise SystemExit(f"{path}, line {number}: a score of 0 to 5 and an id are expected; prepare_data.py annotate writes them")
+        labels[int(record["id"], 16)] = record["score"]
     return labels
 
 
@@ -1405,7 +1408,8 @@ def filter_documents(args):
     rows = {h: row for block in map(np.load, blocks) for h, row in zip(block["ids"].tolist(), block["vectors"]) if h in labels}
     y = np.array([labels[h] for h in rows], np.float64)
     if len(rows) < 0.9 * len(labels):
-        raise SystemExit(f"{args.labels} does not match {args.documents}: {len(rows):,} of its {len(labels):,} labelled documents are there")
+        raise SystemExit(f"{args.labels} does not match {args.documents}: {len(rows):,} of its {len(labels):,} labelled documents are there. "
+                         "Give the documents that were annotated")
     if len(rows) < 50 or y.std() == 0:
         raise SystemExit(f"{args.labels} has {len(rows):,} labels, {len(set(y))} of them different: at least 50, of two or more scores, are needed; "
                          "prepare_data.py annotate --samples N writes more")
@@ -1436,7 +1440,7 @@ def filter_documents(args):
         pyplot.savefig(beside(args.out, ".png"))
         print(f"the distribution of scores is drawn in {beside(args.out, '.png')}")
     except ImportError:
-        print("no picture of the scores: matplotlib is not installed")
+        print("no picture of the scores: pip install matplotlib, and the same command with another --out draws one")
     print(f"next: python prepare_data.py tokenize {args.out} data/textbooks.jsonl --out data/codetextbook")
 
 
@@ -1999,95 +2003,89 @@ def sort_documents(args, temporary, total):
 
 # ---- command line ----------------------------------------------------------------------------------------------------
 
+STAGES = {
+    "collect": (collect, "code, StackOverflow -> one file of distinct documents"),
+    "annotate": (annotate, "a sample of documents -> educational scores by a teacher"),
+    "filter": (filter_documents, "documents + scores -> the most educational documents"),
+    "textbooks": (textbooks, "topics x audiences x real code -> textbook sections by a teacher"),
+    "exercises": (exercises, "names of functions -> exercises by a teacher, checked"),
+    "decontaminate": (decontaminate, "exercises -> those that are not close to a benchmark's problem"),
+    "tokenize": (tokenize, "documents -> train.bin, val.bin, meta.json"),
+}
+
+
+def within(low, high, kind=float):
+    def number(text):
+        if not low <= kind(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text}, where {low} to {high} is expected")
+        return kind(text)
+    return number
+
+
+def jsonl(path):
+    if not path.endswith((".jsonl", ".jsonl.gz")):
+        raise argparse.ArgumentTypeError(f"{path}, where a .jsonl or .jsonl.gz file is expected")
+    return path
+
+
 def parse_args(argv=None):
+    teacher, count = "annotate textbooks exercises", within(1, math.inf, int)
+    options = [  # the stages that have it, its name, the rest of add_argument
+        ("collect", "sources", dict(nargs="+", help="folders (of .py, .jsonl(.gz), .parquet), such files, StackOverflow's Posts.xml")),
+        ("tokenize", "sources", dict(nargs="+", help="folders (of .py, .txt, .md), such files, .jsonl, .jsonl.gz")),
+        ("annotate filter", "documents", dict(type=jsonl, help=".jsonl(.gz) that collect wrote")),
+        ("decontaminate", "exercises", dict(type=jsonl, help=".jsonl(.gz) that exercises wrote")),
+        ("tokenize", "--out", dict(required=True, help="folder to write")),
+        ("collect filter decontaminate " + teacher, "--out", dict(required=True, type=jsonl, help="file to write, .jsonl or .jsonl.gz")),
+
+        ("collect", "--field", dict(help=f"of a .jsonl or column of a .parquet that holds the text (the first there of {', '.join(FIELDS)})")),
+        ("tokenize", "--field", dict(default="text", help="of a .jsonl line that holds the text")),
+        ("collect tokenize", "--exclude", dict(nargs="+", default=[], metavar="NAME", help="names (or patterns) of files and folders to leave out")),
+        ("annotate", "--samples", dict(type=count, default=100_000, help="documents to label (the paper: about 100k)")),
+        ("filter", "--labels", dict(required=True, type=jsonl, help=".jsonl that annotate wrote")),
+        ("filter", "--keep", dict(type=within(0, 1), default=0.17, help="share of the documents to keep (the paper: about 0.17)")),
+        ("textbooks", "--count", dict(type=count, default=1_000_000, help="sections to keep")),
+        ("textbooks", "--seeds", dict(type=jsonl, help=".jsonl(.gz) of real code to take snippets from (default: Python's standard library)")),
+        ("exercises", "--count", dict(type=count, default=900_000, help="exercises to keep")),
+        ("exercises", "--per_call", dict(type=count, default=5, help="exercises to ask for at once")),
+        ("exercises", "--no_run", dict(action="store_true", help="do not run the examples in the sandbox")),
+        ("decontaminate", "--against", dict(nargs="+", default=["humaneval", "mbpp"], help="benchmarks that eval_humaneval.py knows (add "
+                                            "mbpp-sanitized if you report it), or .jsonl files in HumanEval's format")),
+        ("decontaminate", "--tau", dict(type=within(0, 1), default=0.95, help="drop at this match rate of syntax trees and above (paper: 0.95 "
+                                        "to 0.8); 0: do not compare them")),
+        ("decontaminate", "--ngrams", dict(type=int, default=1, choices=(0, 1), help=f"compare {GRAM}-grams of words")),
+        ("decontaminate", "--encoder", dict(help="drop by distance of embeddings too; of a checkpoint or Hugging Face folder, as filter has")),
+        ("decontaminate", "--distance", dict(type=within(0, 2), default=0.1, help="drop at this L2 distance of embeddings and below (our choice)")),
+        ("filter", "--encoder", dict(required=True, help="embeds documents: a checkpoint of train.py, or a folder such as codegen-350M-mono")),
+        ("filter decontaminate", "--device", dict(default="auto", help="auto, cuda, mps or cpu")),
+        ("tokenize", "--tokenizer", dict(default="codegen", choices=("codegen", "bytes"), help="phi-1's, or plain bytes")),
+        ("tokenize", "--val", dict(type=within(0, 1), default=0.01, help="share of the documents for validation")),
+        ("collect exercises decontaminate tokenize", "--workers", dict(type=count, default=os.cpu_count(), help="processes")),
+        ("tokenize " + teacher, "--seed", dict(type=int, default=1337, help="of samples, prompts, the order of documents")),
+
+        (teacher, "--model", dict(required=True, help="the teacher, as its server calls it")),
+        (teacher, "--price", dict(type=float, nargs=2, metavar=("IN", "OUT"), help=f"dollars per million tokens (known for {', '.join(PRICES)}; "
+                                  "0 for another server than OpenAI's)")),
+        (teacher, "--budget", dict(type=within(0, math.inf), default=math.inf, help="dollars, of all runs with this --out together; what is under "
+                                   "way when it is reached comes on top")),
+        ("annotate", "--temperature", dict(type=within(0, 2), default=0.0, help="of the teacher's sampling")),
+        ("textbooks exercises", "--temperature", dict(type=within(0, 2), default=1.0, help="of the teacher's sampling")),
+        ("annotate", "--max_tokens", dict(type=count, default=300, help="the longest answer; longer ones are dropped")),
+        ("textbooks", "--max_tokens", dict(type=count, default=2500, help="the longest answer; longer ones are dropped")),
+        ("exercises", "--max_tokens", dict(type=count, default=4000, help="the longest answer; longer ones are dropped")),
+        (teacher, "--reasoning_effort", dict(default="none", help="for models that think first; '' sends nothing")),
+        (teacher, "--concurrency", dict(type=count, default=32, help="requests at once")),
+        (teacher, "--timeout", dict(type=within(0.1, math.inf), default=600, help="seconds to wait for an answer before asking again")),
+        (teacher, "--batch", dict(action="store_true", help="use the Batch API: half the price, within 24 hours")),
+        (teacher, "--dry-run", dict(action="store_true", help="print three prompts and the expected price; no call is made")),
+    ]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-
-    def within(low, high, kind=float):
-        def number(text):
-            value = kind(text)
-            if not low <= value <= high:
-                raise argparse.ArgumentTypeError(f"{text}, where {low} to {high} is expected")
-            return value
-        return number
-
-    def jsonl(path):
-        if not path.endswith((".jsonl", ".jsonl.gz")):
-            raise argparse.ArgumentTypeError(f"{path}, where a .jsonl or .jsonl.gz file is expected")
-        return path
-
-    count = within(1, math.inf, int)
-
-    def stage(name, help, out):
-        p = stages.add_parser(name, help=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        p.add_argument("--out", required=True, type=str if name == "tokenize" else jsonl, help=out)
-        if name in ("collect", "exercises", "decontaminate", "tokenize"):
-            p.add_argument("--workers", type=count, default=os.cpu_count(), help="processes")
-        if name in ("annotate", "textbooks", "exercises", "tokenize"):
-            p.add_argument("--seed", type=int, default=1337, help="of samples, prompts, the order of documents")
-        if name in ("filter", "decontaminate"):
-            p.add_argument("--encoder", required=name == "filter",
-                           help="embeds documents: a checkpoint of train.py, or a Hugging Face folder such as codegen-350M-mono")
-            p.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
-        if name in ("collect", "tokenize"):
-            p.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="names (or patterns) of files and folders to leave out")
-        return p
-
-    def add_client(p, temperature, max_tokens):
-        p.add_argument("--model", required=True, help="the teacher, as its server calls it")
-        p.add_argument("--price", type=float, nargs=2, metavar=("IN", "OUT"),
-                       help=f"dollars per million tokens (known for {', '.join(PRICES)}; 0 for another server than OpenAI's)")
-        p.add_argument("--budget", type=within(0, math.inf), default=math.inf,
-                       help="dollars, of all runs with this --out together; what is under way when it is reached comes on top")
-        p.add_argument("--temperature", type=within(0, 2), default=temperature, help="of the teacher's sampling")
-        p.add_argument("--max_tokens", type=count, default=max_tokens, help="the longest answer; longer ones are cut off and dropped")
-        p.add_argument("--reasoning_effort", default="none", help="for models that think first; '' sends nothing")
-        p.add_argument("--concurrency", type=count, default=32, help="requests at once")
-        p.add_argument("--timeout", type=within(0.1, math.inf), default=600, help="seconds to wait for an answer before asking again")
-        p.add_argument("--batch", action="store_true", help="use the Batch API: half the price, within 24 hours")
-        p.add_argument("--dry-run", action="store_true", help="print three prompts and the expected price; no call is made")
-
-    p = stage("collect", "code, StackOverflow -> one file of distinct documents", "file to write, .jsonl or .jsonl.gz")
-    p.add_argument("sources", nargs="+", help="folders (of .py, .jsonl(.gz), .parquet), such files, StackOverflow's Posts.xml")
-    p.add_argument("--field", help=f"of a .jsonl or column of a .parquet that holds the text (the first there of {', '.join(FIELDS)})")
-
-    p = stage("annotate", "a sample of documents -> educational scores by a teacher", "labels to write, .jsonl")
-    p.add_argument("documents", help=".jsonl(.gz) that collect wrote")
-    p.add_argument("--samples", type=count, default=100_000, help="documents to label (the paper: about 100k)")
-    add_client(p, 0.0, 300)
-
-    p = stage("filter", "documents + scores -> the most educational documents", "file to write, .jsonl or .jsonl.gz")
-    p.add_argument("documents", help=".jsonl(.gz) that collect wrote")
-    p.add_argument("--labels", required=True, help=".jsonl that annotate wrote")
-    p.add_argument("--keep", type=within(0, 1), default=0.17, help="share of the documents to keep (the paper: about 0.17)")
-
-    p = stage("textbooks", "topics x audiences x real code -> textbook sections by a teacher", "file to write, .jsonl")
-    p.add_argument("--count", type=count, default=1_000_000, help="sections to keep")
-    p.add_argument("--seeds", help=".jsonl(.gz) of real code to take snippets from, such as data/filtered.jsonl.gz "
-                   "(default: Python's standard library)")
-    add_client(p, 1.0, 2500)
-
-    p = stage("exercises", "names of functions -> exercises by a teacher, checked", "file to write, .jsonl")
-    p.add_argument("--count", type=count, default=900_000, help="exercises to keep")
-    p.add_argument("--per_call", type=count, default=5, help="exercises to ask for at once")
-    p.add_argument("--no_run", action="store_true", help="do not run the examples in the sandbox")
-    add_client(p, 1.0, 4000)
-
-    p = stage("decontaminate", "exercises -> those that are not close to a benchmark's problem", "file to write, .jsonl or .jsonl.gz")
-    p.add_argument("exercises", type=jsonl, help=".jsonl(.gz) that exercises wrote")
-    p.add_argument("--against", nargs="+", default=["humaneval", "mbpp"],
-                   help="benchmarks that eval_humaneval.py knows (add mbpp-sanitized if you report it), or .jsonl files in HumanEval's format")
-    p.add_argument("--tau", type=within(0, 1), default=0.95,
-                   help="drop at this match rate of syntax trees and above (paper: 0.95 to 0.8); 0: do not compare them")
-    p.add_argument("--ngrams", type=int, default=1, choices=(0, 1), help=f"compare {GRAM}-grams of words")
-    p.add_argument("--distance", type=within(0, 2), default=0.1, help="drop at this L2 distance of embeddings and below, with --encoder (our choice)")
-
-    p = stage("tokenize", "documents -> train.bin, val.bin, meta.json", "folder to write")
-    p.add_argument("sources", nargs="+", help="folders, files, .jsonl, .jsonl.gz")
-    p.add_argument("--tokenizer", default="codegen", choices=("codegen", "bytes"), help="phi-1's, or plain bytes")
-    p.add_argument("--field", default="text", help="field of a .jsonl line that holds the text")
-    p.add_argument("--val", type=within(0, 1), default=0.01, help="share of the documents for validation")
-
+    parsers = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for stage, (_, help) in STAGES.items():
+        p = parsers.add_parser(stage, help=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        for stages, name, settings in options:
+            if stage in stages.split():
+                p.add_argument(name, **settings)
     args = parser.parse_args(argv)
     if args.stage in ("collect", "filter", "decontaminate") and os.path.exists(args.out):
         raise SystemExit(f"{args.out} is there already: remove it to make it anew, or choose another --out")
@@ -2096,14 +2094,10 @@ def parse_args(argv=None):
     return args
 
 
-STAGES = {"collect": collect, "annotate": annotate, "filter": filter_documents, "textbooks": textbooks, "exercises": exercises,
-          "decontaminate": decontaminate, "tokenize": tokenize}
-
-
 def main(argv):
     args = parse_args(argv)
     try:
-        STAGES[args.stage](args)
+        STAGES[args.stage][0](args)
     except KeyboardInterrupt:
         kept = "answers" if hasattr(args, "model") else "embeddings" if getattr(args, "encoder", None) else ""
         raise SystemExit(f"interrupted: all {kept} so far are kept; the same command goes on" if kept else
