@@ -796,11 +796,12 @@ class Answers:
 
     def stop_if_useless(self, client):
         """End the run where the latest answers were all of no use, and take them back: the next run asks them again."""
-        refusals = sum(record.get("again", False) for record in self.useless[-REFUSALS:])
-        if len(self.useless) < USELESS and refusals < REFUSALS:
+        waves = 2 * client.concurrency  # a refusal comes sooner than an answer: some of each wave of requests are no sign yet
+        refused = [record for record in self.useless[-max(REFUSALS, waves):] if record.get("again")]
+        if len(self.useless) < max(USELESS, waves) and len(refused) < max(REFUSALS, waves):
             return
         why, last = listed(Counter(record["rejected"] for record in self.useless), 3), len(self.useless)
-        if refusals == REFUSALS:
+        if len(refused) >= REFUSALS:
             advice = "correct the server, or the option that it names"
         elif "context" in why:
             advice = f"give the model a longer context, or lower --max_tokens (now {client.settings['max_tokens']})"
@@ -1015,7 +1016,7 @@ def take_batch(client, batch, todo, answers):
     """Append what a batch that has ended holds, from its output and its error file, and take it out of `todo`. Returns why lines are
     missing, if some are: they are sent again in the next batch. Reading a batch twice adds nothing: lines are joined on custom_id."""
     reason = "; ".join(one_line(error.get("message")) for error in ((batch.get("errors") or {}).get("data") or [])[:3])
-    for name in filter(batch.get, ("output_file_id", "error_file_id")):
+    for name in filter(batch.get, ("error_file_id", "output_file_id")):  # the useless first: they are no sign if others are of use
         for _ in range(3):
             data = client.call("GET", f"/files/{batch[name]}/content")
             with suppress(ValueError):
@@ -1857,7 +1858,8 @@ def decontaminate(args):
         f.write(json.dumps(report, indent=2).encode())
     for t, row in table.items():
         print(f"tau {t}: {row['exercises']:,} exercises are as close as that to one of {row['problems']:,} problems of {len(rows):,}")
-    print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)} (some for two reasons)"
+    print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}"
+          + " (some for two reasons)" * (kept + sum(found.values()) > counts["exercises"])
           + (f"; {counts['no Python']:,} are no Python, their syntax was not compared" if counts["no Python"] else ""))
     print(f"{counts['exercises'] * len(problems) / seconds / 1e6:.2f} million pairs/s; the closest exercise of every problem: {similar}")
     print(f"next: python prepare_data.py tokenize {args.out} --out data/codeexercises; and later python eval_humaneval.py MODEL --similar {similar}")
@@ -1947,10 +1949,6 @@ def tokenize(args):
             f.write(json.dumps(meta, indent=2).encode())
         for file in ("train.bin", "val.bin", "meta.json"):
             os.replace(os.path.join(temporary, file), os.path.join(args.out, file))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise SystemExit(f"the disk of {args.out} is full: about {5 * total / 1e6:,.0f} MB are needed for {total / 1e6:,.0f} MB of sources")
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
         if new and not os.listdir(args.out):
@@ -2104,7 +2102,8 @@ def main(argv):
                          "interrupted: nothing was written; the same command starts over")
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise SystemExit(f"the disk of {args.out} is full: all whole answers and blocks are kept; make room and give the same command again")
+            raise SystemExit(f"the disk of {args.out} is full: make room (tokenize needs five times its sources) and give the same command again; "
+                             "all whole answers and embeddings are kept")
         if not error.filename:
             raise
         raise SystemExit(f"{error.filename}: {error.strerror}")  # no permission, a file in the place of a folder

@@ -276,7 +276,8 @@ def test_a_dry_run_prints_three_prompts_and_a_price_and_needs_neither_key_nor_ne
 
 # ---- batches ---------------------------------------------------------------------------------------------------------
 
-def test_a_batch_joins_both_files_drops_what_the_server_refuses_and_sends_the_expired_again(tmp_path, client):
+def test_a_batch_joins_both_files_drops_what_the_server_refuses_and_sends_the_expired_again(tmp_path, client, monkeypatch):
+    monkeypatch.setattr(prepare_data, "USELESS", 8)  # ten refusals stand together in the file of errors
     with FakeOpenAI(refuse=("reasoning_effort",), batch_expire=0.2, finish=lambda prompt: "refused" if prompt.endswith("3") else "stop") as server:
         answers = ask_all(client(server), words(100), str(tmp_path / "a.answers.jsonl"), batch=True)
         found = list(answers.read())
@@ -853,16 +854,16 @@ def test_answers_with_broken_characters_are_rejected(tmp_path, client, fault):
         assert [record["rejected"] for record in records] == ["broken characters"] * 2 and len(server.log) == 6
 
 
-@pytest.mark.parametrize("line", [b'{"key": 1}', b'[]', b'"x"', b'{"key": "x", "about": {}, "text": "t", "tokens": null, "usd": 0}', b"\xff\xfe",
-                                  b'{"key": "x", "about": {}, "text": "t", "tokens": [1, 2], "usd": "1"}', b'{"key": "x", "about": 3, "text": "t"}',
-                                  b'{"key": "x", "about": {}, "text": 5, "tokens": [1, 2], "usd": 0}', b"[" * 100_000])
-def test_a_damaged_line_among_the_answers_is_counted_whatever_it_holds(tmp_path, client, capsys, line):
+def test_a_damaged_line_among_the_answers_is_counted_whatever_it_holds(tmp_path, client, capsys):
+    lines = [b'{"key": 1}', b'[]', b'"x"', b'{"key": "x", "about": {}, "text": "t", "tokens": null, "usd": 0}', b"\xff\xfe", b"[" * 100_000,
+             b'{"key": "x", "about": {}, "text": "t", "tokens": [1, 2], "usd": "1"}', b'{"key": "x", "about": 3, "text": "t"}',
+             b'{"key": "x", "about": {}, "text": 5, "tokens": [1, 2], "usd": 0}', b'{"settings": 1}']
     with FakeOpenAI() as server:
         path, asking = tmp_path / "a.jsonl", client(server)
         ask_all(asking, words(3), str(path)).file.close()
-        path.write_bytes(path.read_bytes() + line + b"\n")
+        path.write_bytes(path.read_bytes() + b"\n".join(lines) + b"\n")
         assert len(list(ask_all(asking, words(3), str(path)).read())) == 3 and len(server.log) == 3
-        assert f"{path}: 1 corrupt lines left out: 5 (no" in capsys.readouterr().out
+        assert f"{path}: 10 corrupt lines left out: 5 (no 'key'), 6 (no object), 7 (no object), 8 (no 'tokens'" in capsys.readouterr().out
 
 
 def test_a_damaged_first_line_or_note_of_batches_is_one_line(tmp_path, client):
@@ -871,7 +872,10 @@ def test_a_damaged_first_line_or_note_of_batches_is_one_line(tmp_path, client):
         path.write_text('{torn\n{"text": "of somebody else"}\n')
         with pytest.raises(SystemExit, match="does not begin with the settings.*another --out"):
             ask_all(asking, words(3), str(path))
-        assert path.read_text().startswith("{torn\n")  # untouched
+        path.write_text('{"text": "of somebody else, without an end of line"}')
+        with pytest.raises(SystemExit, match="does not begin with the settings"):
+            ask_all(asking, words(3), str(path))
+        assert path.read_text().endswith('end of line"}')  # untouched
         for i, note in enumerate(("{torn", "[1]", '[{"keys": []}]')):
             (tmp_path / f"{i}.batches.json").write_text(note)
             with pytest.raises(SystemExit, match=f"{i}.batches.json.*is damaged.*remove it"):
