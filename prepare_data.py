@@ -1815,15 +1815,15 @@ def decontaminate(args):
     these, with a threshold that the paper does not state."""
     from eval_humaneval import load_benchmark
     total = input_bytes(args, (), (".jsonl", ".jsonl.gz"))
-    benchmark = {problem.task_id: problem for name in args.against for problem in load_benchmark(name)[0]}
-    problems = [*map(problem_of, benchmark.values())]
+    benchmark = [problem for name in args.against for problem in load_benchmark(name)[0]]  # MBPP's two versions share their task_ids
+    problems = [*map(problem_of, benchmark)]
     close, nearest = {}, {}
     if args.encoder:
         close, nearest = near_embeddings(args, benchmark)
         if close is None:
             return
     counts, corrupt, kept, started = Counter({"embedding": len(close)}), [], 0, time.time()
-    best, stages = dict.fromkeys(benchmark, (0.0, 0, "")), {task: set() for task in benchmark}
+    best, stages = {p.task_id: (0.0, 0, "") for p in problems}, {p.task_id: set() for p in problems}
     for task in close.values():
         stages[task].add("embedding")
     work = in_parallel(decontaminate_task, tasks(source_files(args, (), (".jsonl", ".jsonl.gz")), ["text"]), args.workers,
@@ -1874,16 +1874,16 @@ def near_embeddings(args, benchmark):
     with tempfile.TemporaryDirectory() as folder:
         path = os.path.join(folder, "problems.jsonl")
         with whole_file(path) as f:
-            f.writelines(json_line({"text": problem.prompt + problem.canonical}) for problem in benchmark.values())
+            f.writelines(json_line({"text": problem.prompt + problem.canonical}) for problem in benchmark)
         P = np.concatenate([unit(np.load(block)["vectors"]) for block in embed(path, args.encoder, args.device)])
-    tasks_, close, best, line = [*benchmark], {}, np.full(len(P), np.inf), np.zeros(len(P), int)
+    ids, close, best, line = [problem.task_id for problem in benchmark], {}, np.full(len(P), np.inf), np.zeros(len(P), int)
     for block in map(np.load, blocks):  # (2048, D) x (D, problems) at a time
         distance = np.sqrt(np.maximum(0, 2 - 2 * unit(block["vectors"]) @ P.T))
         for i in (distance.min(1) <= args.distance).nonzero()[0]:
-            close[int(block["lines"][i])] = tasks_[distance[i].argmin()]
+            close[int(block["lines"][i])] = ids[distance[i].argmin()]
         line = np.where(distance.min(0) < best, block["lines"][distance.argmin(0)], line)
         best = np.minimum(best, distance.min(0))
-    return close, {task: {"distance": round(float(d), 4), "nearest_line": int(n)} for task, d, n in zip(tasks_, best, line)}
+    return close, {task: {"distance": round(float(d), 4), "nearest_line": int(n)} for task, d, n in zip(ids, best, line)}
 
 
 # ---- tokenize --------------------------------------------------------------------------------------------------------

@@ -893,6 +893,14 @@ def test_short_innocents_stay_and_short_copies_go(tmp_path, monkeypatch):
     assert row["similar"] and row["found_by"] == ["syntax"] and row["rate"] == 1.0
 
 
+def test_two_versions_of_a_problem_under_one_name_are_both_looked_for(tmp_path):
+    other = PROBLEM | {"prompt": "def close_pairs(a, b):\n    \"\"\" Another text. \"\"\"\n", "canonical_solution": "    while a:\n        a = {b: [a]}\n    return not a\n"}
+    write_rows(tmp_path / "other.jsonl", [other])
+    texts = [WHOLE, other["prompt"] + other["canonical_solution"], *INNOCENT]
+    assert decontaminated(tmp_path, texts, "--against", tmp_path / "bench.jsonl", tmp_path / "other.jsonl") == [2, 3]
+    assert [row["task_id"] for row in rows(tmp_path / "c.similar.jsonl")] == ["Bench/1"]
+
+
 def test_a_docstring_copied_without_its_examples_is_found(tmp_path, monkeypatch):
     examples = "".join(f"    >>> close_pairs([{i}.0, {i + 2}.0, {i + 5}.0, {i}.5], 0.{i})\n    False\n" for i in range(1, 9))
     head, _, _ = PROBLEM["prompt"].partition("    >>>")
