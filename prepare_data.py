@@ -1107,11 +1107,10 @@ def dry_run(args, items, price, per_answer):
     tokens_out = args.count * EXPECTED[args.stage]
     print(f"---- {calls:,} calls, about {tokens_in / 1e6:,.2f}M tokens in (4 characters each) and {tokens_out / 1e6:,.2f}M out "
           f"({EXPECTED[args.stage]} expected for each of {args.count:,})")
-    if price:
-        usd = (tokens_in * price[0] + tokens_out * price[1]) / 1e6
-        print(f"${usd:,.2f} at ${price[0]:g} and ${price[1]:g} per million tokens in and out, ${usd / 2:,.2f} with --batch. No call was made")
-    else:
-        print(f"the price of {args.model} is not known here: --price IN OUT computes the sum. No call was made")
+    usd = (tokens_in * price[0] + tokens_out * price[1]) / 1e6 if price else 0
+    print((f"${usd:,.2f} at ${price[0]:g} and ${price[1]:g} per million tokens in and out, ${usd / 2:,.2f} with --batch" if price else
+           f"the price of {args.model} is not known here: --price IN OUT computes the sum") + ". No call was made")
+
 
 
 # ---- collect ---------------------------------------------------------------------------------------------------------
@@ -1242,7 +1241,8 @@ def collect(args):
         for size, (path, documents, drops, bad) in work:
             dropped.update(drops)
             read += len(documents) + sum(drops.values())
-            corrupt.setdefault(path, []).extend(bad)
+            if bad:
+                corrupt.setdefault(path, []).extend(bad)
             for h, line in documents:
                 if seen.add(h):
                     out.write(line)
@@ -1250,6 +1250,8 @@ def collect(args):
                 else:
                     dropped["exact duplicate"] += 1
             bar.update(size)
+        if not kept:
+            raise SystemExit(f"no document is left of {read:,}; dropped: {listed(dropped)}" + "; --field names the one with the text" * bool(corrupt))
     for path, bad in corrupt.items():
         tell_corrupt(path, bad)
     print(f"{args.out}: {kept:,} of {read:,} documents kept ({size_out / 1e9:.3f} GB of text); dropped: {listed(dropped)}")
@@ -2052,7 +2054,7 @@ def parse_args(argv=None):
         ("decontaminate", "--tau", dict(type=within(0, 1), default=0.95, help="drop at this match rate of syntax trees and above (paper: 0.95 "
                                         "to 0.8); 0: do not compare them")),
         ("decontaminate", "--ngrams", dict(type=int, default=1, choices=(0, 1), help=f"compare {GRAM}-grams of words")),
-        ("decontaminate", "--encoder", dict(help="drop by distance of embeddings too; of a checkpoint or Hugging Face folder, as filter has")),
+        ("decontaminate", "--encoder", dict(help="compare embeddings too, by this checkpoint or Hugging Face folder")),
         ("decontaminate", "--distance", dict(type=within(0, 2), default=0.1, help="drop at this L2 distance of embeddings and below (our choice)")),
         ("filter", "--encoder", dict(required=True, help="embeds documents: a checkpoint of train.py, or a folder such as codegen-350M-mono")),
         ("filter decontaminate", "--device", dict(default="auto", help="auto, cuda, mps or cpu")),

@@ -279,7 +279,7 @@ def test_a_dry_run_prints_three_prompts_and_a_price_and_needs_neither_key_nor_ne
 def test_a_batch_joins_both_files_drops_what_the_server_refuses_and_sends_the_expired_again(tmp_path, client, monkeypatch):
     monkeypatch.setattr(prepare_data, "USELESS", 8)  # ten refusals stand together in the file of errors
     with FakeOpenAI(refuse=("reasoning_effort",), batch_expire=0.2, finish=lambda prompt: "refused" if prompt.endswith("3") else "stop") as server:
-        answers = ask_all(client(server), words(100), str(tmp_path / "a.answers.jsonl"), batch=True)
+        answers = ask_all(client(server, concurrency=2), words(100), str(tmp_path / "a.answers.jsonl"), batch=True)
         found = list(answers.read())
         assert len(found) == 100 and all(record["text"] == f"About prompt {record['about']['i']}" for record in found if "text" in record)
         assert sum("rejected" in record for record in found) == 10
