@@ -189,6 +189,7 @@ def test_no_key_and_no_server_are_one_line_each(tmp_path):
 
 def test_a_server_that_fails_for_good_ends_the_run_and_keeps_the_answers(tmp_path, client, monkeypatch):
     monkeypatch.setattr(prepare_data, "TRIES", 3)
+    monkeypatch.setattr(prepare_data.random, "uniform", lambda a, b: a / 5)
     monkeypatch.setattr(Client.call, "__defaults__", (None, 3))
     with FakeOpenAI() as server:
         send = server.chat
@@ -785,8 +786,8 @@ def test_a_file_has_one_writer_at_a_time_and_a_second_one_harms_nothing(tmp_path
     assert open(path).read() == "first\n"
 
 
-@pytest.mark.parametrize("fault, advice", [("misconfigured", "no backend is configured.*correct the server"), ("null", "raise --max_tokens"),
-                                           ("length", "raise --max_tokens"), ("context", "a longer context")])
+@pytest.mark.parametrize("fault, advice", [("misconfigured", "no backend is configured.*correct the server"),
+                                           ("null", "raise --max_tokens"), ("context", "a longer context")])
 def test_answers_that_may_be_the_servers_fault_stop_the_run_and_are_asked_again(tmp_path, client, monkeypatch, fault, advice):
     monkeypatch.setattr(prepare_data, "USELESS", 25)
     path = tmp_path / "a.jsonl"
@@ -838,13 +839,13 @@ def test_settings_may_change_as_long_as_no_answer_is_of_use_and_the_cost_is_not_
 
 @pytest.mark.parametrize("body, says", [(b"<html><title>Sign in</title>...", "a web page, 'Sign in'"), (b'{"result": "ok"}', "result"),
                                         (b"OK, proxy here", "OK, proxy here")])
-def test_what_is_no_api_is_said_at_once_with_its_address(tmp_path, client, body, says):
+def test_what_is_no_api_is_said_at_once_with_its_address(tmp_path, client, monkeypatch, body, says):
+    monkeypatch.setattr(prepare_data.random, "uniform", lambda a, b: a / 5)  # shorter waits
     with FakeOpenAI() as server:
         server.chat = lambda handler, *_: server.send(handler, 200, body)
-        started = time.monotonic()
         with pytest.raises(SystemExit, match=f"^{server.url} answers, but not as OpenAI's API does: .*{says}.*OPENAI_BASE_URL"):
             ask_all(client(server, concurrency=4), words(100), str(tmp_path / "a.jsonl"))
-        assert time.monotonic() - started < 5 and len(server.log) <= 12
+        assert len(server.log) <= 12  # three tries of each of four requests
 
 
 @pytest.mark.parametrize("fault", ["nul", "surrogate"])
