@@ -15,17 +15,11 @@ Prepare data for phi-1 ("Textbooks Are All You Need", arXiv 2306.11644, section 
     python prepare_data.py STAGE --help
 
 annotate, textbooks and exercises ask any server with OpenAI's API: OPENAI_API_KEY, and OPENAI_BASE_URL for another than OpenAI's
-(vLLM, llama.cpp, Ollama, LM Studio: http://localhost:8000/v1, no key needed). All prompts are in one place below. Each answer is
-appended to NAME.answers.jsonl as it comes, rejected ones too; the same command continues a stopped run and asks nothing twice.
-NAME.jsonl, one document a line, is made from the answers when enough are there; --budget 0 makes it from those so far.
+(vLLM, llama.cpp, Ollama, LM Studio: http://localhost:8000/v1, no key needed). Each answer is appended to NAME.answers.jsonl as it
+comes, rejected ones too; the same command continues a stopped run and asks nothing twice. NAME.jsonl, one document a line, is made
+from the answers when enough are there; --budget 0 makes it from those so far.
 
-tokenize turns documents into what train.py reads. Sources are folders (their .py, .txt and .md files; hidden folders are
-left out), such files by name, and .jsonl or .jsonl.gz with the text in one field. It writes
-    train.bin, val.bin   token ids as uint16, flat, <|endoftext|> after each document
-    meta.json            tokenizer, counts, sha256 of both, what was skipped and why; written last: with it the data is whole
-The order of documents is random but a function of --seed and the sources alone, and memory stays flat at any size: it is an
-external bucket sort by a hash, and only a single document must fit in memory. A document goes to validation by the hash of
-its text, so adding sources later moves none from one side to the other, and two copies of a text are never on both sides.
+In this file: the prompts; files and worker processes; the client; then the stages in the order above, each with its helpers.
 """
 import argparse
 import ast
@@ -35,6 +29,7 @@ import doctest
 import errno
 import fcntl
 import fnmatch
+import functools
 import gzip
 import hashlib
 import heapq
@@ -55,273 +50,16 @@ import tempfile
 import textwrap
 import threading
 import time
+import warnings
 import zlib
-from collections import Counter
+from collections import Counter, deque, namedtuple
 from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from email.utils import parsedate_to_datetime
 
-SUFFIXES = (".py", ".txt", ".md")
-TASK_BYTES = 1 << 20      # of input in one task of a worker process
-BUCKET_BYTES = 32 << 20   # of input in one bucket of the sort, which is sorted in memory
-RECORD = struct.Struct("<QI?")  # one document in a bucket: key to sort by, number of tokens, is it for validation
-
-
-# ---- tokenize: sources -----------------------------------------------------------------------------------------------
-
-def files_below(folder, exclude):
-    """Paths of the text files below a folder, sorted within each folder, without ever listing all of them at once."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise SystemExit(f"{folder}: {error.strerror}")
-    for entry in entries:
-        if entry.name.startswith(".") or any(fnmatch.fnmatch(entry.name, pattern) for pattern in exclude):
-            continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from files_below(entry.path, exclude)
-        elif entry.name.endswith(SUFFIXES) and os.path.isfile(entry.path):
-            yield entry.path
-
-
-def size_of(path):
-    try:
-        return os.path.getsize(path)
-    except OSError:
-        return 0  # it is gone, or cannot be read: the worker that meets it counts it as skipped
-
-
-def tasks(sources, exclude, field):
-    """Yield (bytes of input, task) for the workers: a task is (name, first, field, items) with some MB of items, which are
-    paths of files (field None) or lines of a .jsonl. Item i of source number `name` is document (name, first + i)."""
-    for number, source in enumerate(sources):
-        if source.endswith((".jsonl", ".jsonl.gz")) and not os.path.isdir(source):
-            with open(source, "rb") as raw:
-                lines = gzip.open(raw) if source.endswith(".gz") else raw
-                first, items, size, read = 0, [], 0, 0
-                try:
-                    for line in filter(bytes.strip, lines):
-                        items.append(line)
-                        size += len(line)
-                        if size >= TASK_BYTES:
-                            yield raw.tell() - read, (number, first, field, items)
-                            first, items, size, read = first + len(items), [], 0, raw.tell()
-                except (EOFError, OSError, zlib.error) as error:
-                    raise SystemExit(f"{source} cannot be read to its end ({error}); fetch it again")
-                yield raw.tell() - read, (number, first, field, items)
-        else:
-            first, items, size = 0, [], 0
-            for path in files_below(source, exclude) if os.path.isdir(source) else [source]:
-                items.append(path)
-                size += size_of(path)
-                if size >= TASK_BYTES or len(items) == 1000:
-                    yield size, (number, first, None, items)
-                    first, items, size = first + len(items), [], 0
-            yield size, (number, first, None, items)
-
-
-def input_bytes(sources, exclude):
-    """The size of all sources on disk, for the progress bar; ends the program at one that cannot be used."""
-    total = 0
-    for source in sources:
-        if os.path.isdir(source):
-            size = sum(map(size_of, files_below(source, exclude)))
-            if not size:
-                raise SystemExit(f"{source} holds no text in {', '.join(SUFFIXES)} files")
-        elif not os.path.isfile(source):
-            raise SystemExit(f"{source} is not there, or no file")
-        elif not source.endswith(SUFFIXES + (".jsonl", ".jsonl.gz")):
-            raise SystemExit(f"{source}: sources are folders, {', '.join(SUFFIXES)} files, .jsonl and .jsonl.gz")
-        else:
-            size = os.path.getsize(source)
-        total += size
-    return total
-
-
-# ---- tokenize: workers -----------------------------------------------------------------------------------------------
-
-def start_worker(tokenizer, seed, val):
-    from tokenizer import load_tokenizer
-    global worker
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=end_with_parent, daemon=True).start()
-    worker = load_tokenizer(tokenizer), seed, val
-
-
-def end_with_parent():
-    """A worker does not outlive a parent that was killed."""
-    multiprocessing.parent_process().join()
-    os._exit(1)
-
-
-def read_text(item, field):
-    """The text of a file (field None) or of a .jsonl line; raises ValueError with the reason to skip it."""
-    if field is None:
-        with open(item, "rb") as f:
-            data = f.read()
-    else:
-        try:
-            record = json.loads(item)
-        except (ValueError, RecursionError):
-            raise ValueError("not JSON")
-        if not isinstance(record, dict) or not isinstance(record.get(field), str):
-            raise ValueError(f"no text in field {field!r}")
-        data = record[field].encode("utf-8", "surrogatepass")
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise ValueError("not UTF-8")
-    if "\0" in text:
-        raise ValueError("binary (holds NUL)")
-    text = text.replace("\r\n", "\n")
-    if not text.strip():
-        raise ValueError("empty")
-    return text
-
-
-def tokenize_task(task):
-    """Tokenize a task's documents. Returns (documents, bytes of text, skipped): each document as (key to sort by, is it for
-    validation, its tokens as the bytes of a uint16 array), and {reason: count}."""
-    import numpy as np
-    encoding, seed, val = worker
-    number, first, field, items = task
-    documents, text_bytes, skipped = [], 0, {}
-    for i, item in enumerate(items):
-        try:
-            text = read_text(item, field)
-            try:
-                tokens = encoding.encode_to_numpy(text, disallowed_special=())  # as encode_ordinary, without a Python list
-            except ValueError:  # tiktoken's stack ends at a run of several 100,000 white space characters
-                raise ValueError("a huge run of white space")
-        except (ValueError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            skipped[reason] = skipped.get(reason, 0) + 1
-            continue
-        draw = hash64(text.encode()) / 2**64
-        documents.append((hash64(f"{seed} {number} {first + i}".encode()), draw < val,
-                          np.append(tokens, encoding.eot_token).astype(np.uint16).tobytes()))
-        text_bytes += len(text)
-    return documents, text_bytes, skipped
-
-
-def hash64(data):
-    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
-
-
-# ---- tokenize: the run -----------------------------------------------------------------------------------------------
-
-def in_parallel(function, items, workers, initializer, initargs):
-    """Yield (size, function(item)) for (size, item) in items, as they are done. Only a few items per worker are in flight, so
-    memory does not grow with their number."""
-    with ProcessPoolExecutor(workers, initializer=initializer, initargs=initargs) as pool:
-        pending = {}
-        try:
-            for size, item in items:
-                pending[pool.submit(function, item)] = size
-                while len(pending) >= 3 * workers:
-                    for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                        yield pending.pop(future), future.result()
-            while pending:
-                for future in wait(pending, return_when=FIRST_COMPLETED).done:
-                    yield pending.pop(future), future.result()
-        except BrokenProcessPool:
-            raise SystemExit("a worker process was killed, most likely because memory ran out: try fewer --workers")
-        finally:
-            pool.shutdown(cancel_futures=True)
-
-
-def tokenize(args):
-    """Sources -> OUT/train.bin, val.bin, meta.json."""
-    from tqdm import tqdm
-    from tokenizer import load_tokenizer
-    if os.path.exists(os.path.join(args.out, "meta.json")):
-        raise SystemExit(f"{args.out} is complete already: remove it to make it anew, or choose another --out")
-    vocab_size = load_tokenizer(args.tokenizer).n_vocab  # in this process first: downloads the ranks once, or says why not
-    assert vocab_size <= 1 << 16, "token ids must fit in uint16"
-    total = input_bytes(args.sources, args.exclude)
-    new = not os.path.exists(args.out)
-    os.makedirs(args.out, exist_ok=True)
-    folder = os.open(args.out, os.O_RDONLY)  # held until this process ends
-    try:
-        fcntl.flock(folder, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise SystemExit(f"another run is writing to {args.out}: wait for it, or choose another --out")
-    temporary = os.path.join(args.out, "tokenize.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
-    os.mkdir(temporary)
-    try:
-        meta = sort_documents(args, temporary, total, tqdm)
-        meta = {"tokenizer": args.tokenizer, "vocab_size": vocab_size, "dtype": "uint16", "seed": args.seed,
-                "val_share": args.val, "sources": args.sources, **meta}
-        if not meta["train"]["documents"] or not meta["val"]["documents"]:
-            raise SystemExit(f"{meta['train']['documents']} documents for training and {meta['val']['documents']} for validation: "
-                             f"both need one; set the share for validation with --val (now {args.val}) or add documents")
-        with open(os.path.join(temporary, "meta.json"), "w") as f:
-            json.dump(meta, f, indent=2)
-            f.flush()
-            os.fsync(f.fileno())
-        for file in ("train.bin", "val.bin", "meta.json"):
-            os.replace(os.path.join(temporary, file), os.path.join(args.out, file))
-    except OSError as error:
-        if error.errno != errno.ENOSPC:
-            raise
-        raise SystemExit(f"the disk of {args.out} is full: about {5 * total / 1e6:,.0f} MB are needed for {total / 1e6:,.0f} MB "
-                         "of sources")
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-        if new and not os.listdir(args.out):
-            os.rmdir(args.out)
-    print(f"{args.out}: {meta['train']['tokens']:,} tokens of {meta['train']['documents']:,} documents to train on, "
-          f"{meta['val']['tokens']:,} of {meta['val']['documents']:,} for validation")
-    print(f"{meta['text_characters'] / (meta['train']['tokens'] + meta['val']['tokens']):.2f} characters per token; skipped: "
-          + (", ".join(f"{count:,} {reason}" for reason, count in sorted(meta["skipped"].items())) or "nothing"))
-    print(f"next: python train.py CONFIG --data_dir={args.out} --out_dir=out/NAME, or finetune.py; configs/ has examples")
-
-
-def sort_documents(args, temporary, total, tqdm):
-    """Tokenize all documents into buckets by the leading bits of their keys, then append the buckets one after the other,
-    each sorted, to train.bin and val.bin: the order is that of the keys, whatever the number of buckets or workers."""
-    text = total + sum(5 * size_of(source) for source in args.sources if source.endswith(".gz"))  # a guess: code packs about sixfold
-    bits = min(9, (text // BUCKET_BYTES).bit_length())  # at most 512 files are open
-    buckets = [open(os.path.join(temporary, f"{b}.bucket"), "wb") for b in range(1 << bits)]
-    skipped, characters = {}, 0
-    work = in_parallel(tokenize_task, tasks(args.sources, args.exclude, args.field), args.workers,
-                       start_worker, (args.tokenizer, args.seed, args.val))
-    with tqdm(total=total, unit="B", unit_scale=True, desc="tokenize") as bar:
-        for size, (documents, chars, skips) in work:
-            for key, for_val, tokens in documents:
-                buckets[key >> (64 - bits)].write(RECORD.pack(key, len(tokens), for_val) + tokens)
-            for reason, count in skips.items():
-                skipped[reason] = skipped.get(reason, 0) + count
-            characters += chars
-            bar.update(size)
-    counts = {split: {"tokens": 0, "documents": 0} for split in ("train", "val")}
-    hashes = {split: hashlib.sha256() for split in counts}
-    files = {split: open(os.path.join(temporary, split + ".bin"), "wb") for split in counts}
-    for bucket in tqdm(buckets, desc="shuffle", unit="bucket", disable=len(buckets) == 1):
-        bucket.close()
-        with open(bucket.name, "rb") as f:
-            data = f.read()
-        os.remove(bucket.name)
-        documents, at = [], 0
-        while at < len(data):
-            key, size, for_val = RECORD.unpack_from(data, at)
-            at += RECORD.size
-            documents.append((key, at, size, for_val))
-            at += size
-        for key, at, size, for_val in sorted(documents):
-            split, tokens = "val" if for_val else "train", memoryview(data)[at:at + size]
-            files[split].write(tokens)
-            hashes[split].update(tokens)
-            counts[split]["tokens"] += size // 2
-            counts[split]["documents"] += 1
-    for split, f in files.items():
-        f.flush()
-        os.fsync(f.fileno())
-        f.close()
-        counts[split]["sha256"] = hashes[split].hexdigest()
-    return {**counts, "text_characters": characters, "skipped": skipped}
+import numpy as np
+from tqdm import tqdm
 
 
 # ---- prompts: all of them, and the texts they are made of; topics and words for names are in topics.txt ---------------
@@ -365,49 +103,37 @@ About {words} words. No title, no headings, no greeting, no announcement of what
 at the end: the first sentence already teaches.
 """
 
-AUDIENCES = {  # each reader needs other instructions: changing the one word "student" does not stop duplicates
-    "a first program":
-        "The reader is eleven and has never programmed. Use short sentences, things from a kitchen, a playground or a pet's day as "
-        "data, and one new idea at a time. No function before it was said what a function is for. Show what is printed after every "
-        "few lines.",
-    "high school":
-        "The reader is in high school and knows its mathematics. Let a small problem from geometry, statistics or physics lead to "
-        "the code, write the formula first and then the line that computes it, and check the result with paper and pencil.",
-    "first-year student":
-        "The reader studies computer science in the first year. Define each term exactly before it is used, state what the function "
-        "expects and promises, treat the edge cases (empty, one item, equal items) and say how the number of steps grows with the "
-        "input.",
-    "career changer":
-        "The reader is an adult who changes careers and learns in the evening. Start from a chore at an office (bookings, invoices, "
-        "shifts), solve it by hand, then automate exactly these steps, and point at the two mistakes that everybody makes here.",
-    "scientist":
-        "The reader works in a laboratory and has measurements to process. Use small tables of readings with units, show how a "
-        "wrong result would be noticed, and prefer clear functions that are checked with known values over cleverness.",
-    "from another language":
-        "The reader has programmed for years in a language with types and braces. Be brief about what is common to all languages. "
-        "Contrast the direct translation with the way it is said in Python, and explain what happens underneath when the two "
-        "differ.",
-    "dialogue":
-        "Write it as a talk between a patient teacher and a curious learner. The learner guesses, is wrong at least once, tries the "
-        "code, sees the output and corrects the idea; the teacher asks rather than tells. Names in front of the lines, code in "
-        "blocks.",
-    "debugging":
-        "Teach through a mistake. Show a short program that is plausible and wrong, the wrong output, and how to find the cause by "
-        "looking at values in between; then the corrected program, why it is right, and a test that would have caught it.",
-    "worked problems":
-        "Write it as worked problems: after a paragraph on the idea come three problems of rising difficulty, each with a "
-        "statement, a plan in words, a function with a docstring, and a check with two or three asserts. The third combines the "
-        "idea with another one.",
-    "mathematician":
-        "The reader studies mathematics. Begin with the definition, give a short argument why the method is correct (an invariant, "
-        "an induction), let the function follow the argument line by line, and end with a case where a careless version fails.",
-    "code reader":
-        "Teach by reading. Show one function of fifteen to twenty-five lines, go through it line by line with the values that the "
-        "variables take for one input, then change one requirement and show which lines change and which stay.",
-    "refactoring":
-        "Begin with a version that works and is clumsy. Improve it in three small steps, each with its reason and the new code, "
-        "show that the results stay the same, and say when one would stop earlier.",
-}
+AUDIENCES = """\
+a first program: The reader is eleven and has never programmed. Use short sentences, things from a kitchen, a playground or a pet's
+    day as data, and one new idea at a time. No function before it was said what a function is for. Show what is printed after every
+    few lines.
+high school: The reader is in high school and knows its mathematics. Let a small problem from geometry, statistics or physics lead
+    to the code, write the formula first and then the line that computes it, and check the result with paper and pencil.
+first-year student: The reader studies computer science in the first year. Define each term exactly before it is used, state what
+    the function expects and promises, treat the edge cases (empty, one item, equal items) and say how the number of steps grows
+    with the input.
+career changer: The reader is an adult who changes careers and learns in the evening. Start from a chore at an office (bookings,
+    invoices, shifts), solve it by hand, then automate exactly these steps, and point at the two mistakes that everybody makes here.
+scientist: The reader works in a laboratory and has measurements to process. Use small tables of readings with units, show how a
+    wrong result would be noticed, and prefer clear functions that are checked with known values over cleverness.
+from another language: The reader has programmed for years in a language with types and braces. Be brief about what is common to all
+    languages. Contrast the direct translation with the way it is said in Python, and explain what happens underneath when the two
+    differ.
+dialogue: Write it as a talk between a patient teacher and a curious learner. The learner guesses, is wrong at least once, tries the
+    code, sees the output and corrects the idea; the teacher asks rather than tells. Names in front of the lines, code in blocks.
+debugging: Teach through a mistake. Show a short program that is plausible and wrong, the wrong output, and how to find the cause by
+    looking at values in between; then the corrected program, why it is right, and a test that would have caught it.
+worked problems: Write it as worked problems: after a paragraph on the idea come three problems of rising difficulty, each with a
+    statement, a plan in words, a function with a docstring, and a check with two or three asserts. The third combines the idea with
+    another one.
+mathematician: The reader studies mathematics. Begin with the definition, give a short argument why the method is correct (an
+    invariant, an induction), let the function follow the argument line by line, and end with a case where a careless version fails.
+code reader: Teach by reading. Show one function of fifteen to twenty-five lines, go through it line by line with the values that
+    the variables take for one input, then change one requirement and show which lines change and which stay.
+refactoring: Begin with a version that works and is clumsy. Improve it in three small steps, each with its reason and the new code,
+    show that the results stay the same, and say when one would stop earlier.
+"""  # each reader needs other instructions: changing the one word "student" does not stop duplicates
+AUDIENCES = dict(" ".join(paragraph.split()).split(": ", 1) for paragraph in re.split(r"\n(?! )", AUDIENCES.strip()))
 
 OPENINGS = ("Begin with a concrete situation in which the idea is missing.", "Begin with four lines of code and what they print.",
             "Begin with the definition of the idea in one plain sentence.", "Begin with a wrong expectation that many people have.",
@@ -448,15 +174,23 @@ The imports are those that the function needs, of the standard library only; wit
 block, no classes, no input, no printing, no files, nothing random. Work out the results of the examples with care: they will be run.
 """
 
-PRICES = {"gpt-5.6-luna": (0.20, 1.20), "gpt-6-luna": (0.10, 0.50)}  # USD per million tokens in and out, 2026-11; --price wins
-EXPECTED = {"annotate": 90, "textbooks": 1100, "exercises": 230}     # tokens of one answer (of one exercise), for --dry-run only
-
 
 # ---- files -----------------------------------------------------------------------------------------------------------
+
+TASK_BYTES = 1 << 20  # of input in one task of a worker process
+tell_once = functools.cache(print)
+
 
 def beside(path, suffix):
     """data/x.jsonl.gz -> data/x + suffix: where a stage keeps what belongs to a file."""
     return re.sub(r"\.jsonl(\.gz)?$", "", path) + suffix
+
+
+def lock(file, path):
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise SystemExit(f"another run is writing {path}: wait for it, or choose another --out")
 
 
 @contextmanager
@@ -465,10 +199,7 @@ def whole_file(path):
     os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
     temporary = path + ".tmp"
     raw = open(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
-    try:
-        fcntl.flock(raw, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SystemExit(f"another run is writing {path}: wait for it, or choose another --out")
+    lock(raw, path)
     try:
         with raw:
             raw.truncate(0)  # of a run that was killed
@@ -478,7 +209,7 @@ def whole_file(path):
             os.fsync(raw.fileno())
         os.replace(temporary, path)
     finally:
-        if os.path.exists(temporary):
+        with suppress(FileNotFoundError):
             os.remove(temporary)
 
 
@@ -486,17 +217,16 @@ def json_line(record):
     return json.dumps(record, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
 
 
-def read_jsonl(path, **fields):
-    """Yield (line number, record) of a .jsonl(.gz) whose records have these fields of these types. Other lines are left out; at
-    the end they are counted and named."""
+def read_jsonl(path, fault):
+    """Yield (line number, record) of the objects in a .jsonl(.gz) in which fault(record) is None. The others are left out, counted
+    and named with what is wrong with them."""
     corrupt = []
     try:
         with (gzip.open if path.endswith(".gz") else open)(path, "rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     record = json.loads(line)
-                    bad = [name for name, kind in fields.items() if not isinstance(record, dict) or not isinstance(record.get(name), kind)]
-                    reason = f"no {bad[0]!r}" if bad else None
+                    reason = fault(record) if isinstance(record, dict) else "no object"
                 except (ValueError, RecursionError):
                     reason = "not JSON"
                 if not reason:
@@ -504,7 +234,7 @@ def read_jsonl(path, **fields):
                 elif line.strip():
                     corrupt.append(f"{number} ({reason})")
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
-        raise SystemExit(f"{path} cannot be read to its end ({error}); make it again")
+        raise SystemExit(f"{path} cannot be read to its end ({error}): make it again")
     except OSError as error:
         raise SystemExit(f"{path}: {error.strerror}")
     tell_corrupt(path, corrupt)
@@ -512,46 +242,39 @@ def read_jsonl(path, **fields):
 
 def tell_corrupt(path, lines):
     if lines:
-        print(f"{path}: {len(lines):,} corrupt lines left out: {', '.join(lines[:5])}" + (", ..." if len(lines) > 5 else ""))
-
-
-def line_tasks(path):
-    """Yield (bytes of the file, (number of the first line, lines)) with some MB of a .jsonl(.gz), blank lines included."""
-    with open(path, "rb") as raw, gzip.open(raw) if path.endswith(".gz") else nullcontext(raw) as lines:
-        first, read = 1, 0
-        try:
-            while block := lines.readlines(TASK_BYTES):
-                yield raw.tell() - read, (first, block)
-                first, read = first + len(block), raw.tell()
-        except (EOFError, OSError, zlib.error) as error:
-            raise SystemExit(f"{path} cannot be read to its end ({error}); fetch it again")
+        tell_once(f"{path}: {len(lines):,} corrupt lines left out: {', '.join(lines[:5])}" + (", ..." if len(lines) > 5 else ""))
 
 
 def read_documents(path):
-    """Yield (line number, text) of the documents of a .jsonl(.gz)."""
-    for number, record in read_jsonl(path, text=str):
+    """Yield (line number, record) of the documents of a .jsonl(.gz): objects with a "text" that is not blank."""
+    for number, record in read_jsonl(path, lambda record: None if isinstance(record.get("text"), str) else "no 'text'"):
         if record["text"].strip():
-            yield number, record["text"]
+            yield number, record
+
+
+def hash64(data):
+    return int.from_bytes(hashlib.blake2b(data, digest_size=8).digest(), "big")
 
 
 def hash_text(text):
     return hash64(text.encode("utf-8", "surrogatepass"))
 
 
-def listed(counts):
+def listed(counts, most=20):
     """{"a": 3, "b": 1} -> "3 a, 1 b", the most frequent first."""
-    return ", ".join(f"{n:,} {reason}" for reason, n in sorted(counts.items(), key=lambda item: (-item[1], item[0])) if n) or "nothing"
+    rows = sorted(((-n, reason) for reason, n in counts.items() if n))
+    rest = -sum(n for n, _ in rows[most:])
+    return ", ".join([f"{-n:,} {reason}" for n, reason in rows[:most]] + [f"{rest:,} others"] * bool(rest)) or "nothing"
 
 
 class Seen:
     """The 64-bit hashes met so far at 8 bytes each: a sorted array, into which the set of the latest is merged now and then."""
     def __init__(self):
-        import numpy as np
-        self.np, self.old, self.latest = np, np.empty(0, np.uint64), set()
+        self.old, self.latest = np.empty(0, np.uint64), set()
 
     def add(self, h):
         """True if h is new."""
-        at = int(self.old.searchsorted(self.np.uint64(h)))
+        at = int(self.old.searchsorted(np.uint64(h)))
         if h in self.latest or (at < len(self.old) and int(self.old[at]) == h):
             return False
         self.latest.add(h)
@@ -560,39 +283,197 @@ class Seen:
         return True
 
     def merge(self):
-        latest = self.np.fromiter(self.latest, self.np.uint64, len(self.latest))
-        self.old, self.latest = self.np.sort(self.np.concatenate([self.old, latest])), set()
+        latest = np.fromiter(self.latest, np.uint64, len(self.latest))
+        self.old, self.latest = np.sort(np.concatenate([self.old, latest])), set()
 
 
-def in_order(results):
-    """(size, (serial, value)) of in_parallel -> (size, value) in the order of serials 0, 1, ...: the same output in every run."""
-    waiting, turn = {}, 0
-    for size, (serial, value) in results:
-        waiting[serial] = size, value
-        while turn in waiting:
-            yield waiting.pop(turn)
-            turn += 1
+# ---- sources and worker processes (collect, decontaminate, tokenize) --------------------------------------------------
+
+def files_below(folder, suffixes, exclude):
+    """Paths of the files with these suffixes below a folder, sorted within each folder, without ever listing all of them at once."""
+    try:
+        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
+    except OSError as error:
+        raise SystemExit(f"{folder}: {error.strerror}")
+    for entry in entries:
+        if entry.name.startswith(".") or any(fnmatch.fnmatch(entry.name, pattern) for pattern in exclude):
+            continue
+        if entry.is_dir(follow_symlinks=False):
+            yield from files_below(entry.path, suffixes, exclude)
+        elif entry.name.endswith(suffixes) and os.path.isfile(entry.path):
+            yield entry.path
 
 
-def start_plain_worker():
-    import warnings
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+def source_files(args, below, given):
+    """Yield (number of the source, path): the files with the suffixes `below` in the folders among the sources, and the files that
+    are sources themselves, which may have the suffixes `given` too. Ends the program at a source that cannot be used."""
+    for number, source in enumerate(args.sources):
+        if os.path.isdir(source):
+            yield from ((number, path) for path in files_below(source, below, args.exclude))
+        elif not os.path.isfile(source):
+            raise SystemExit(f"{source} is not there, or no file")
+        elif not source.endswith(below + given):
+            raise SystemExit(f"{source} cannot be a source: folders are, and {', '.join(below + given)} files")
+        else:
+            yield number, source
+
+
+def size_of(path):
+    try:
+        return os.path.getsize(path)
+    except OSError:
+        return 0  # it is gone, or cannot be read: the worker that meets it counts it as skipped
+
+
+def input_bytes(args, below, given):
+    """The size of all sources on disk, for the progress bar."""
+    sizes = Counter()
+    for number, path in source_files(args, below, given):
+        sizes[number] += size_of(path)
+        if path.endswith(".parquet"):
+            try:
+                import pyarrow.parquet  # noqa: F401
+            except ImportError:
+                raise SystemExit(f"{path}: reading parquet needs one more package: pip install pyarrow")
+    for number, source in enumerate(args.sources):
+        if not sizes[number]:
+            raise SystemExit(f"{source} holds no text: {', '.join(below + given * os.path.isfile(source))} files are read")
+    return sum(sizes.values())
+
+
+def tasks(files, fields=()):
+    """Yield (bytes of input, (source number, path, first, read, items)) for the workers, some MB at a time. read(item) is a document's
+    text; item i has the number first + i in its source: paths of text files, lines of a .jsonl, rows of a .parquet, posts."""
+    paths, first, size, last = [], 0, 0, None
+    for source, path in files:
+        if paths and (source != last or size >= TASK_BYTES or len(paths) == 1000):
+            yield size, (last, "", first, read_file, paths)
+            paths, first, size = [], first + len(paths), 0
+        if source != last:
+            first, last = 0, source
+        if path.endswith((".jsonl", ".jsonl.gz")):
+            blocks, read = line_blocks(path), functools.partial(read_line, fields=fields)
+        elif path.endswith((".parquet", ".xml")):
+            blocks, read = parquet_rows(path, fields) if path.endswith(".parquet") else stackoverflow_posts(path), read_row
+        else:
+            paths.append(path)
+            size += size_of(path)
+            continue
+        for done, number, items in blocks:
+            yield done, (source, path, number, read, items)
+    yield size, (last, "", first, read_file, paths)
+
+
+def line_blocks(path):
+    """Yield (bytes of the file, number of the first line, lines) with some MB of a .jsonl(.gz), blank lines included."""
+    with open(path, "rb") as raw, gzip.open(raw) if path.endswith(".gz") else nullcontext(raw) as lines:
+        first, read = 1, 0
+        try:
+            while block := lines.readlines(TASK_BYTES):
+                yield raw.tell() - read, first, block
+                first, read = first + len(block), raw.tell()
+        except (EOFError, OSError, zlib.error) as error:
+            raise SystemExit(f"{path} cannot be read to its end ({error}): fetch or make it again")
+
+
+def read_file(path):
+    with open(path, "rb") as f:
+        return decoded(f.read())
+
+
+def read_line(line, fields=("text",)):
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError("not JSON")
+    text = next((record[name] for name in fields if isinstance(record.get(name), str)), None) if isinstance(record, dict) else None
+    if text is None:
+        raise ValueError(f"no {' or '.join(map(repr, fields))}")
+    return read_row(text)
+
+
+def read_row(text):
+    return decoded(text.encode("utf-8", "surrogatepass"))
+
+
+def decoded(data):
+    """A document's text; raises ValueError with the reason to leave it out."""
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise ValueError("not UTF-8")
+    if "\0" in text:
+        raise ValueError("binary (holds NUL)")
+    text = text.replace("\r\n", "\n")
+    if not text.strip():
+        raise ValueError("empty")
+    return text
+
+
+def read_items(read, items, first, dropped, corrupt):
+    """Yield (number, item, text) of the items that hold a document. Counts the others in `dropped` by reason, and puts the numbers of
+    lines that should hold one into `corrupt`."""
+    for number, item in enumerate(items, first):
+        if isinstance(item, bytes) and not item.strip():
+            continue
+        try:
+            text = read(item)
+        except (ValueError, OSError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            dropped[reason] += 1
+            if isinstance(item, bytes) and reason != "empty":
+                corrupt.append(f"{number} ({reason})")
+        else:
+            yield number, item, text
+
+
+def in_parallel(function, items, workers, setup=None, *arguments):
+    """Yield (size, function(item)) for (size, item) in items, in order. In each process the global `worker` is setup(*arguments). Only
+    a few items per worker are in flight, so memory does not grow with their number."""
+    with ProcessPoolExecutor(workers, initializer=start_worker, initargs=(setup, arguments)) as pool:
+        pending = deque()
+        try:
+            for size, item in items:
+                pending.append((size, pool.submit(function, item)))
+                if len(pending) >= 4 * workers:
+                    size, future = pending.popleft()
+                    yield size, future.result()
+            for size, future in pending:
+                yield size, future.result()
+        except BrokenProcessPool:
+            raise SystemExit("a worker process was killed, most likely because memory ran out: try fewer --workers")
+        finally:
+            pool.shutdown(cancel_futures=True)
+
+
+def start_worker(setup, arguments):
+    def end_with_parent():  # a worker does not outlive a parent that was killed
+        multiprocessing.parent_process().join()
+        os._exit(1)
+
+    global worker
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=end_with_parent, daemon=True).start()
     warnings.simplefilter("ignore")  # of the compiler, about the documents
+    worker = setup(*arguments) if setup else None
 
 
 # ---- the client: OpenAI's REST API by hand ---------------------------------------------------------------------------
 
 OPENAI = "https://api.openai.com/v1"
 TRIES = 8
-NO_CREDIT = {"insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "billing_not_active"}
+NO_CREDIT = ("insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "billing_not_active")
 SWAP = {"max_completion_tokens": "max_tokens", "max_tokens": "max_completion_tokens"}  # the new and the old name of one parameter
+# Rejections that are this prompt's fault and final. Any other may be the server's fault: the next run asks again
+FINAL = re.compile("(?i)finish_reason (length|content_filter)|no text in the answer|broken characters|context.?(length|window|size)|"
+                   "too (long|large)|HTTP 413|content.?(policy|filter|management)|safety|moderation|flagged|invalid.prompt")
+USELESS, REFUSALS = 100, 20  # so many answers in a row without a usable one, or refusals that are not final, end the run
 
 
 class Refused(Exception):
     """The server will never answer this request; .error is what it says."""
     def __init__(self, error):
-        super().__init__(one_line(error.get("message")))
+        super().__init__(error["message"])
         self.error = error
 
 
@@ -605,38 +486,39 @@ def one_line(text):
 
 
 def error_of(status, data):
-    """The error in an answer's body as {"message", "code", "param"}, whatever the server sent: OpenAI's form, others', HTML."""
+    """The error in an answer's body, whatever the server sent (OpenAI's form, others', text, HTML), as {"message": one line, "says":
+    all of it} and, where the server says so, "code" and "param"."""
+    text = data.decode("utf-8", "replace").strip()
     try:
-        body = json.loads(data)
-    except ValueError:
-        return {"message": f"HTTP {status}" + (" and a page that is not JSON" if data.strip() else "")}
-    error = body.get("error", body) if isinstance(body, dict) else body
+        body = json.loads(text)
+    except (ValueError, RecursionError):
+        page = re.search(r"(?is)<(title|h1)\b[^>]*>(.*?)</", text)
+        torn = not text or text.startswith("{")
+        what = ("a web page" + (f", {one_line(page[2])!r}" if page else "") if text.startswith("<") else
+                "JSON that is cut off" if text and torn else one_line(text) or "an empty answer")
+        return {"message": f"HTTP {status}: {what}", "says": text, "torn": torn}
+    error = body.get("error") or body if isinstance(body, dict) else body
     if not isinstance(error, dict):
-        return {"message": f"HTTP {status}: {one_line(error)}"}
-    message = error.get("message") or json.dumps(error.get("detail", error))
-    return {"message": f"HTTP {status}: {one_line(message)}", "code": error.get("code") or error.get("type"), "param": error.get("param"),
-            "all": json.dumps(error)}
+        return {"message": f"HTTP {status}: {one_line(error)}", "says": text}
+    message, code = error.get("message") or json.dumps(error.get("detail", error)), error.get("code") or error.get("type")
+    return {"message": f"HTTP {status}: {one_line(message)}" + (f" ({code})" if code else ""), "says": json.dumps(error), "code": str(code),
+            "param": error.get("param")}
 
 
 def kind_of(status, error):
     """What an error answer asks for: "stop" the run, try "later", or leave this item: "refuse"."""
-    if (status == 429 and NO_CREDIT & {error.get("code")}) or status in (401, 402, 403, 404, 405) or 300 <= status < 400:
+    if (status == 429 and error.get("code") in NO_CREDIT) or status in (401, 402, 403, 404, 405) or 300 <= status < 400:
         return "stop"
-    return "later" if status in (408, 409, 425, 429) or status >= 500 else "refuse"
+    return "later" if status in (408, 409, 425, 429) or status >= 500 or status < 300 else "refuse"
 
 
 def retry_after(headers):
     """Seconds that the server asks to wait, from retry-after-ms or Retry-After (seconds or a date); None if it does not say."""
-    for name, unit in (("retry-after-ms", 1e-3), ("retry-after", 1)):
-        try:
-            if math.isfinite(seconds := float(headers[name]) * unit):
-                return max(0.0, min(3600.0, seconds))
-        except (KeyError, ValueError):
-            pass
-    try:
-        return max(0.0, min(3600.0, parsedate_to_datetime(headers["retry-after"]).timestamp() - time.time()))
-    except (KeyError, ValueError, TypeError):
-        return None
+    for name, seconds in (("retry-after-ms", lambda value: float(value) / 1000), ("retry-after", float),
+                          ("retry-after", lambda value: parsedate_to_datetime(value).timestamp() - time.time())):
+        with suppress(KeyError, ValueError, TypeError):
+            if math.isfinite(wait := seconds(headers[name])):
+                return max(0.0, min(3600.0, wait))
 
 
 def answer_of(reply):
@@ -647,11 +529,20 @@ def answer_of(reply):
     except (KeyError, IndexError, TypeError, AttributeError):
         return None, "no choices in the answer"
     if isinstance(text, list):  # parts, as some servers answer
-        text = "".join(part.get("text") or "" for part in text if isinstance(part, dict))
+        text = "".join(part["text"] for part in text if isinstance(part, dict) and isinstance(part.get("text"), str))
     if finish not in ("stop", "eos", "eos_token") and not (finish is None and text):
         return None, f"finish_reason {finish}"
     text = text.rpartition("</think>")[2].strip() if isinstance(text, str) else ""  # some servers leave the reasoning in
-    return (text, None) if text else (None, "null content")
+    if "\0" in text or re.search("[\ud800-\udfff]", text):
+        return None, "broken characters"
+    return (text, None) if text else (None, "no text in the answer")
+
+
+def tokens_of(reply, prompt, text):
+    """[in, out] as the server counts them; where it does not, four characters are taken for one token."""
+    usage = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
+    counted = usage.get("prompt_tokens"), usage.get("completion_tokens")
+    return [n if isinstance(n, int) else len(t or "") // 4 for n, t in zip(counted, (prompt, text))]
 
 
 class Client:
@@ -677,16 +568,15 @@ class Client:
         if not self.key.isascii() or not self.key.isprintable():
             raise SystemExit("OPENAI_API_KEY holds a character that no key has: copy it again")
         self.local, self.lock, self.stopping = threading.local(), threading.Lock(), threading.Event()
-        self.resume_at, self.answered, self.refusals, self.refused = 0.0, 0, 0, set()
+        self.resume_at, self.answered, self.refused = 0.0, 0, set()
 
     def session(self):
         """This thread's own connection."""
         if not hasattr(self.local, "session"):
             import requests
             self.local.session = session = requests.Session()
-            for header, variable in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
-                if os.environ.get(variable):
-                    session.headers[header] = os.environ[variable]
+            session.headers.update({header: os.environ[name] for header, name in (("OpenAI-Organization", "OPENAI_ORG_ID"),
+                                    ("OpenAI-Project", "OPENAI_PROJECT_ID")) if os.environ.get(name)})
             if self.key:
                 def sign(request):  # as `auth`, so that no ~/.netrc takes its place
                     request.headers["Authorization"] = f"Bearer {self.key}"
@@ -703,7 +593,7 @@ class Client:
         Refused where it will not, GaveUp after all tries, and SystemExit where no request can succeed."""
         import requests
         from urllib3.exceptions import NewConnectionError
-        attempt, progress = 0, self.answered
+        attempt, strange, before, progress = 0, 0, self.answered, self.answered
         while True:
             while (pause := self.resume_at - time.monotonic()) > 0:  # all threads wait where one was told to
                 self.sleep(pause * random.uniform(1, 1.2))
@@ -716,29 +606,33 @@ class Client:
                 status, data, wait = response.status_code, response.content, retry_after(response.headers)
                 if len(self.key) >= 16:  # what a server echoes must not reach a file (local servers' "EMPTY" may)
                     data = data.replace(self.key.encode(), b"[key]")
-                if 200 <= status < 300:
-                    value = data if need is None else json.loads(data)
-                    if need is None or (isinstance(value, dict) and need in value):
+                with suppress(ValueError, RecursionError):
+                    value = json.loads(data) if 200 <= status < 300 and need else data
+                    if 200 <= status < 300 and (not need or isinstance(value, dict) and need in value):
                         self.answered += 1
                         return value
-                    status, error = 0, error_of(status, data)
-                else:
-                    error = error_of(status, data)
+                error = error_of(status, data)
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema):
-                raise SystemExit(f"OPENAI_BASE_URL is {self.where}, which is no address; such as http://localhost:8000/v1")
+                raise SystemExit(f"OPENAI_BASE_URL is {self.where}, which is no address: give one such as http://localhost:8000/v1")
             except requests.RequestException as failure:
-                error = {"message": type(failure).__name__}
+                error = {"message": f"no answer ({type(failure).__name__})"}
                 cause = getattr(failure.args[0] if failure.args else None, "reason", None)
                 if not self.answered and attempt >= 2 and isinstance(cause, NewConnectionError):
                     raise SystemExit(f"no server answers at {self.where}: start it, or correct OPENAI_BASE_URL")
-            except ValueError:
-                status, error = 0, {"message": "JSON that is cut off" if data.strip() else "an empty answer"}
             kind = kind_of(status, error) if status else "later"
             if kind == "stop":
                 raise SystemExit(self.explain(status, error, path))
             if kind == "refuse":
                 raise Refused(error)
+            if 200 <= status < 300 and not error.get("torn"):
+                # A proxy's page, another API's answer: three of them in a row, while nobody else gets an answer, are no accident
+                strange += 1
+                if strange == 3 and self.answered == before:
+                    raise SystemExit(f"{self.where} answers, but not as OpenAI's API does: {error['message']}. Correct OPENAI_BASE_URL "
+                                     "(most end in /v1), or see what stands between")
             delay = wait or min(60, 0.5 * 2**attempt) * random.uniform(0.5, 1)
+            if delay > 30 and wait:
+                print(f"\n{self.where} asks to wait {delay:.0f} s: {error['message']}", file=sys.stderr)
             if status == 429:
                 with self.lock:
                     self.resume_at = max(self.resume_at, time.monotonic() + delay)
@@ -751,37 +645,34 @@ class Client:
 
     def explain(self, status, error, path):
         """One line for an error that ends the run."""
-        message = error["message"]
         if 300 <= status < 400:
-            return f"{self.where} answers with a redirect (HTTP {status}): correct OPENAI_BASE_URL"
-        if status == 401:
-            return f"{self.where} does not accept the key: {message}. Set OPENAI_API_KEY" + ("" if self.key else "; it is not set")
-        if status in (429, 402):
-            return f"no credit is left: {message}. All answers are kept; add credit and give the same command again"
-        if status in (404, 405) and path.startswith(("/files", "/batches")):
-            return (f"{self.where} has no Batch API, or has forgotten {path} ({message}): run without --batch, or remove the "
-                    ".batches.json beside the answers")
-        if status in (404, 405):
-            try:
+            why = "answers with a redirect: correct OPENAI_BASE_URL"
+        elif status == 401:
+            why = "does not accept the key: correct OPENAI_API_KEY" if self.key else "wants a key: export OPENAI_API_KEY=..."
+        elif status in (429, 402):
+            why = "gives no more credit: add some and give the same command again"
+        elif status == 403:
+            why = "does not let us in"
+        elif path.startswith(("/files", "/batches")):
+            why = f"has no Batch API, or has forgotten {path}: run without --batch, or remove the .batches.json beside the answers"
+        else:
+            names = []
+            with suppress(Exception):  # a hint only
                 names = [model["id"] for model in self.session().get(self.base + "/models", timeout=10).json()["data"]]
-            except Exception:  # a hint only
-                names = []
             near = difflib.get_close_matches(self.model, names, n=3, cutoff=0.3) or names[:3]
-            return (f"{self.where} does not know the model {self.model!r}, or is not the API's address: {message}"
-                    + (f"; it has {', '.join(near)}" if near else ""))
-        return f"{self.where} does not let us in: {message}"
+            why = f"does not know the model {self.model!r}{' but ' * bool(near)}{', '.join(near)}, or is not the API's address (most end in /v1)"
+        return f"{self.where} {why} ({error['message']})"
 
     def drop(self, sent, error):
         """True if a parameter that was `sent` is what the server refused: it is then left out, or renamed, from now on."""
-        says = f"{error.get('message')} {error.get('all')}"
-        if error.get("code") == "context_length_exceeded" or "context length" in says or "too large" in says:
-            return False  # about this prompt, though it may name max_tokens
-        name = error.get("param") if error.get("param") in sent else None
-        if not name and re.search("(?i)unsupported|unrecogni|unknown|unexpected|extra|invalid|input should be|must be|literal_error|"
-                                  "not (supported|permitted|allowed)|does not support", says):
-            name = next((name for name in sent if re.search(rf"\b{name}\b", says)), None)
-            if not name and "reasoning_effort" in sent and re.search("(?i)reasoning|effort|think|'none'", says):
-                name = "reasoning_effort"  # many servers name the value only
+        says = error["says"]
+        if FINAL.search(error["message"]):
+            return False  # though it may name max_tokens
+        name = error.get("param") if error.get("param") in [*sent] else None
+        if not name and sent and (named := re.search(rf"\b({'|'.join(sent)})\b", says)):
+            name = named[1]  # the first: behind it some servers repeat the whole request
+        if not name and "reasoning_effort" in sent and re.search("(?i)reasoning|effort|thinking|'none'", says):
+            name = "reasoning_effort"  # many servers name the value only
         if not name:
             return False
         with self.lock:
@@ -798,9 +689,9 @@ class Client:
         return {"model": self.model, "messages": [{"role": "user", "content": prompt}], **params}
 
     def ask(self, prompt):
-        """{"text": ...} or {"rejected": why}, with "tokens" in and out and "usd", all attempts included."""
-        tokens = [0, 0]
-        for again in range(3):  # an empty or overlong answer may be chance: asked anew twice
+        """{"text"} or {"rejected": why}, with "tokens" in and out and "usd", all attempts included."""
+        tokens, text, why = [0, 0], None, ""
+        for _ in range(3):  # an empty or overlong answer may be chance: asked anew twice
             while True:
                 params = dict(self.params)
                 try:
@@ -808,88 +699,116 @@ class Client:
                     break
                 except Refused as refusal:
                     if not self.drop(params, refusal.error):
-                        self.refusals += 1
-                        if self.refusals >= 20 and not self.answered:
-                            raise SystemExit(f"{self.where} refuses every request: {refusal}")
-                        return {"rejected": str(refusal), "tokens": tokens, "usd": self.usd(tokens)}
+                        return self.record(None, str(refusal), tokens)
             text, why = answer_of(reply)
             tokens = [a + b for a, b in zip(tokens, tokens_of(reply, prompt, text))]
             if text or why == "finish_reason content_filter":
                 break
-        return {**({"text": text} if text else {"rejected": why}), "tokens": tokens, "usd": self.usd(tokens)}
+        return self.record(text, why, tokens)
+
+    def record(self, text, why, tokens, share=1.0):
+        """What is stored about an answer; "again" means that it is not final."""
+        return {**({"text": text} if text else {"rejected": why}), **({} if text or FINAL.search(why) else {"again": True}),
+                "tokens": tokens, "usd": self.usd(tokens, share)}
 
     def usd(self, tokens, share=1.0):
         return round(share * sum(n * price for n, price in zip(tokens, self.price)) / 1e6, 9)
 
 
-def tokens_of(reply, prompt, text):
-    """[in, out] as the server counts them; where it does not, four characters are taken for one token."""
-    usage = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
-    counted = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return [n if isinstance(n, int) else len(t or "") // 4 for n, t in zip(counted, (prompt, text))]
+def damage(record):
+    """Why a line of a file of answers cannot be used, or None."""
+    tokens, usd = record.get("tokens"), record.get("usd")
+    if "settings" in record:
+        return None if isinstance(record["settings"], dict) else "no 'settings'"
+    if not isinstance(record.get("key"), str):
+        return "no 'key'"
+    if not (isinstance(tokens, list) and [*map(type, tokens)] == [int, int] and isinstance(usd, (int, float)) and math.isfinite(usd)):
+        return "no 'tokens' or 'usd'"
+    if not record.get("again") and not (isinstance(record.get("about"), dict) and isinstance(record.get("text", record.get("rejected")), str)):
+        return "no 'about' or 'text'"
 
 
 class Answers:
     """The file of all answers to one set of prompts: a line with the settings they were asked with, then one line per prompt,
-    {"key": hash of the prompt, "about", "text" or "rejected", "tokens", "usd"}, appended and flushed as they come."""
+    {"key": hash of the prompt, "about", "text" or "rejected", "tokens", "usd"}, appended and flushed as they come. Of two lines about a
+    prompt the later one counts; one with "again" says that the prompt is to be asked again (its cost counts all the same)."""
     def __init__(self, path, settings):
-        self.path, self.done, self.asked, self.tokens, self.usd, self.stopped = path, set(), set(), [0, 0], 0.0, ""
+        self.path, self.done, self.asked, self.stopped, self.again = path, {}, set(), "", Counter()  # done: {key: number of its line}
+        self.tokens, self.usd, self.lines, self.useless = [0, 0], 0.0, 0, []
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        self.file = open(path, "r+b" if os.path.exists(path) else "w+b")
-        try:
-            fcntl.flock(self.file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            raise SystemExit(f"another run is writing to {path}: wait for it, or choose another --out")
-        size = self.file.seek(0, os.SEEK_END)
-        while size:  # a killed run may have left a torn last line
-            start = max(0, size - (1 << 16))
-            self.file.seek(start)
-            cut = self.file.read(size - start).rfind(b"\n") + 1
-            if cut:
-                self.file.truncate(start + cut)
-                break
-            size = start
-        if not size:
+        self.file = open(path, "a+b")
+        lock(self.file, path)
+        self.file.seek(0)
+        begin, whole, found = b'{"settings"', 0, {}
+        for line in self.file:
+            if not self.lines and line[:len(begin)] != begin[:len(line)]:
+                raise SystemExit(f"{path} does not begin with the settings of its answers: it is damaged, or another file. Move it away, or "
+                                 "choose another --out")
+            self.lines, whole = self.lines + line.endswith(b"\n"), whole + len(line) * line.endswith(b"\n")
+        self.file.truncate(whole)  # a killed run may have left a torn last line
+        for number, record in read_jsonl(path, damage):
+            if "settings" in record:
+                found = record["settings"]
+            else:
+                self.count(number, record)
+        if found != settings and self.done:
+            names = sorted(name for name in {*settings, *found} if found.get(name) != settings.get(name))
+            raise SystemExit(f"{path} was not made with these settings ({', '.join(names)} differ): move it away, or choose another --out")
+        if found != settings:  # a new file, or one that was begun and holds no answer yet
+            spent = {"key": "", "again": True, "tokens": self.tokens, "usd": self.usd}
             self.file.truncate(0)
-            self.file.seek(0)
-            self.file.write(json_line({"settings": settings}))
-            self.file.flush()
-        records = read_jsonl(path)
-        _, head = next(records, (0, None))
-        found = head.get("settings") if isinstance(head, dict) else None
-        if found != settings and head is not None and not any(True for _ in records):  # begun, and nothing was answered yet
-            self.file.truncate(0)
-            self.file.seek(0)
-            self.file.write(json_line({"settings": settings}))
-            self.file.flush()
-        elif found != settings:
-            names = [name for name in settings if not isinstance(found, dict) or found.get(name) != settings[name]]
-            raise SystemExit(f"{path} was not made with these settings ({', '.join(names) or 'others'} differ): move it away, or "
-                             "choose another --out")
-        for _, record in records:
-            if isinstance(record, dict) and "key" in record:
-                self.count(record)
-        self.file.seek(0, os.SEEK_END)
+            self.tokens, self.usd, self.lines = [0, 0], 0.0, 0
+            self.write({"settings": settings})
+            if any(spent["tokens"]):
+                self.add(spent)
 
-    def count(self, record):
-        self.done.add(record["key"])
-        self.tokens = [a + b for a, b in zip(self.tokens, record.get("tokens", (0, 0)))]
-        self.usd += record.get("usd", 0)
+    def count(self, number, record):
+        self.done.pop(record["key"], None)
+        if not record.get("again"):
+            self.done[record["key"]] = number
+        if "rejected" in record:
+            self.useless.append(record)  # since the last usable answer
+        else:
+            self.useless = []
+        self.tokens = [a + b for a, b in zip(self.tokens, record["tokens"])]
+        self.usd += record["usd"]
+
+    def write(self, record):
+        self.file.write(json_line(record))
+        self.file.flush()
+        self.lines += 1
 
     def add(self, *records):
         for record in records:
-            self.file.write(json_line(record))
-            self.count(record)
-        self.file.flush()
+            self.write(record)
+            self.count(self.lines, record)
+            if record.get("again") and "rejected" in record:
+                self.again[record["rejected"]] += 1
 
     def read(self):
         """Yield the answers, kept and rejected, to the prompts of the last ask_all."""
-        for _, record in read_jsonl(self.path):
-            if isinstance(record, dict) and record.get("key") in self.asked:
+        for number, record in read_jsonl(self.path, damage):
+            if record.get("key") in self.asked and self.done.get(record["key"]) == number:
                 yield record
 
     def so_far(self):
         return f"{self.tokens[0] / 1e6:.2f}M tokens in, {self.tokens[1] / 1e6:.2f}M out, ${self.usd:.2f}"
+
+    def stop_if_useless(self, client):
+        """End the run where the latest answers were all of no use, and take them back: the next run asks them again."""
+        waves = 2 * client.concurrency  # a refusal comes sooner than an answer: some of each wave of requests are no sign yet
+        refused = [record for record in self.useless[-max(REFUSALS, waves):] if record.get("again")]
+        if len(self.useless) < max(USELESS, waves) and len(refused) < max(REFUSALS, waves):
+            return
+        why, last = listed(Counter(record["rejected"] for record in self.useless), 3), len(self.useless)
+        if len(refused) >= REFUSALS:
+            advice = "correct the server, or the option that it names"
+        elif "context" in why:
+            advice = f"give the model a longer context, or lower --max_tokens (now {client.settings['max_tokens']})"
+        else:
+            advice = f"raise --max_tokens (now {client.settings['max_tokens']}), or switch off the model's reasoning at the server"
+        self.add(*({"key": record["key"], "again": True, "tokens": [0, 0], "usd": 0} for record in self.useless))
+        raise SystemExit(f"{client.where}: none of the last {last} answers can be used, {why}: {advice}. The same command asks them again")
 
 
 def key_of(prompt):
@@ -901,7 +820,7 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
     .stopped saying why, where the budget is reached. Of equal prompts one is asked. The settings (the client's are added) must be
     those that the file was begun with. `path` may also be an Answers that a call before returned."""
     answers = path if isinstance(path, Answers) else Answers(path, {**client.settings, **(settings or {})})
-    answers.asked, answers.stopped = set(), ""
+    answers.asked, answers.stopped, answers.again = set(), "", Counter()
 
     def fresh():
         for prompt, about in items:
@@ -911,6 +830,7 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
                 if key not in answers.done:
                     yield key, prompt, about
 
+    client.stopping.clear()
     try:
         (ask_in_batches if batch else ask_in_threads)(client, fresh(), answers, total)
     except KeyboardInterrupt:
@@ -919,47 +839,54 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
         raise SystemExit(f"{client.where} fails: {error}; the same command goes on")
     except SystemExit as error:
         raise SystemExit(f"{error} ({len(answers.done):,} answers, {answers.so_far()}, are kept in {answers.path})" if answers.done else error.code)
+    if answers.again:
+        print(f"{sum(answers.again.values()):,} prompts got no answer that can be used ({listed(answers.again, 3)}): the same command asks "
+              "them again")
     return answers
 
 
 def ask_in_threads(client, items, answers, total):
     """A bounded window of requests. This thread alone writes, and writes what has come before it asks for more."""
-    from tqdm import tqdm
-    pending, unanswered, in_a_row = {}, 0, 0
+    pending, failures = {}, 0
     pool = ThreadPoolExecutor(client.concurrency)
-    client.stopping.clear()
 
-    def take(done):
-        nonlocal unanswered, in_a_row
+    def take():
+        """Store what has come, then end the run if something in it says so."""
+        nonlocal failures
         records, fatal = [], None
-        for future in done:
+        for future in wait(pending, return_when=FIRST_COMPLETED).done:
             key, about = pending.pop(future)
             try:
                 records.append({"key": key, "about": about, **future.result()})
-                in_a_row = 0
-            except GaveUp as error:  # this one will be asked again by the next run; where none succeeds any more, this run ends
-                unanswered, in_a_row = unanswered + 1, in_a_row + 1
-                if in_a_row == max(4, client.concurrency) or not (client.answered or pending):
-                    fatal = SystemExit(f"{client.where} fails: {error}, after {TRIES} tries for each of {in_a_row} requests")
+                failures = 0
+            except GaveUp as error:  # the next run asks again; where none succeeds any more, this run ends
+                answers.again[str(error)] += 1
+                failures += 1
+                if failures == max(4, client.concurrency) or not (client.answered or pending):
+                    fatal = SystemExit(f"{client.where} fails: {error}, after {TRIES} tries for each of {failures} prompts. The same command goes on")
             except SystemExit as error:
                 fatal = error
+        for record in records:
+            if "rejected" in record and client.stopping.is_set():
+                record["again"] = True  # why the run ends may be why this was rejected
         answers.add(*records)
         bar.update(len(records))
         bar.set_postfix_str(answers.so_far(), refresh=False)
         if fatal:
             raise fatal
+        answers.stop_if_useless(client)
 
     with tqdm(total=total and max(total, len(answers.done)), initial=len(answers.done), unit="answer", smoothing=0.1) as bar:
         try:
             for key, prompt, about in items:
                 while len(pending) >= client.concurrency:
-                    take(wait(pending, return_when=FIRST_COMPLETED).done)
+                    take()
                 if answers.usd >= client.budget:
                     answers.stopped = f"the budget of ${client.budget:g} is reached"
                     break
                 pending[pool.submit(client.ask, prompt)] = key, about
             while pending:
-                take(wait(pending, return_when=FIRST_COMPLETED).done)
+                take()
         except BaseException as error:
             client.stopping.set()  # no further try; what is under way is paid, so it is waited for
             if isinstance(error, KeyboardInterrupt):
@@ -967,14 +894,12 @@ def ask_in_threads(client, items, answers, total):
             try:
                 while pending:
                     with suppress(SystemExit, OSError):
-                        take(wait(pending, return_when=FIRST_COMPLETED).done)
+                        take()
             except KeyboardInterrupt:
                 os._exit(130)
             raise error
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
-    if unanswered:
-        print(f"{unanswered:,} requests got no answer after {TRIES} tries each: the same command asks them again")
 
 
 # ---- the client: batches at half the price ---------------------------------------------------------------------------
@@ -985,53 +910,36 @@ BATCH_LINES, BATCH_BYTES = 50_000, 190_000_000  # the API allows 50,000 lines an
 def ask_in_batches(client, items, answers, total):
     """The same through the Batch API. What is on its way is noted beside the answers, in .batches.json, before each step that
     costs: [{"keys", "file": id of the uploaded file, "tried": was the batch asked for, "batch": its id}, ...]."""
-    note = beside(answers.path, ".batches.json").replace(".answers", "")
-    under_way = []
+    note, under_way = beside(answers.path, ".batches.json").replace(".answers", ""), []
     if os.path.exists(note):
-        with open(note) as f:
-            under_way = json.load(f)
-        print(f"{len(under_way)} batches of an earlier run are picked up")
+        try:
+            with open(note) as f:
+                under_way = json.load(f)
+            sent = sum(len(entry["keys"]) for entry in under_way if entry["file"] and (entry["tried"] or not entry["batch"]))
+        except (ValueError, TypeError, KeyError):
+            raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
+        print(f"{len(under_way)} batches of an earlier run, with {sent:,} prompts, are picked up")
     todo, begun = {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
-    client.stopping.clear()
 
     def save():
         with whole_file(note) as f:
             f.write(json.dumps(under_way).encode())
 
     while todo or under_way:
-        answers.stopped = ""
-        sent = {key for entry in under_way for key in entry["keys"]}
-        # The price of a batch shows only afterwards: lines are sent while their dearest outcome, or the mean so far, fits the budget
-        longest = client.params.get("max_completion_tokens") or client.params.get("max_tokens") or 4000
-        left = client.budget - answers.usd
-        chunk, size, chunks = [], 0, []
-        for key, (prompt, _) in todo.items():
-            left -= answers.usd / len(answers.done) if len(answers.done) >= 100 else client.usd([len(prompt) // 4, longest], 0.5)
-            if left < 0:
-                answers.stopped = f"the budget of ${client.budget:g} leaves no room for another line"
-                break
-            if key not in sent:
-                line = json_line({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": client.body(prompt, client.params)})
-                if len(chunk) == BATCH_LINES or size + len(line) > BATCH_BYTES:
-                    chunks.append(chunk)
-                    chunk, size = [], 0
-                chunk.append((key, line))
-                size += len(line)
-        chunks += [chunk] if chunk else []
+        chunks = chunks_for(client, todo, {key for entry in under_way for key in entry["keys"]}, answers)
         if answers.stopped and len(answers.done) > begun and sum(map(len, chunks)) < len(todo) / 10:
             chunks = []  # a rest of the budget is not worth another day's wait for a few lines
         for chunk in chunks:
             file = client.call("POST", "/files", need="id", data={"purpose": "batch"},
-                               files={"file": ("prompts.jsonl", b"".join(line for _, line in chunk), "application/jsonl")})["id"]
-            under_way.append({"keys": [key for key, _ in chunk], "file": file, "tried": False, "batch": None})
+                               files={"file": ("prompts.jsonl", b"".join(chunk.values()), "application/jsonl")})["id"]
+            under_way.append({"keys": [*chunk], "file": file, "tried": False, "batch": None})
             save()
         for entry in under_way:
             if not entry["batch"]:
                 create_batch(client, entry, save)
         if not under_way:
             break
-        before, reason = len(answers.done), ""
-        pause, started = 0.25, time.time()
+        before, reason, pause, started = answers.lines, "", 0.25, time.time()
         while under_way:
             for entry in list(under_way):
                 batch = client.call("GET", f"/batches/{entry['batch']}", need="id")
@@ -1046,38 +954,56 @@ def ask_in_batches(client, items, answers, total):
             if under_way:
                 client.sleep(pause)
                 pause = min(60, pause * 1.5)
-        todo = {key: item for key, item in todo.items() if key not in answers.done}
-        if todo and len(answers.done) == before and not reason.startswith("sent"):
-            raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}")
+        answers.stop_if_useless(client)
+        if todo and answers.lines == before and not reason.startswith("sent"):
+            raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again")
     with suppress(FileNotFoundError):
         os.remove(note)
+
+
+def chunks_for(client, todo, sent, answers):
+    """[{key: line}, ...], one for each batch to start with what is in `todo` and not in `sent`, cut where the budget ends. The price of
+    a batch shows only afterwards: lines are sent while their dearest outcome, or the mean so far, fits the budget."""
+    longest = client.params.get("max_completion_tokens") or client.params.get("max_tokens") or 4000
+    left, chunks, size = client.budget - answers.usd, [], 0
+    answers.stopped = ""
+    for key, (prompt, _) in todo.items():
+        left -= answers.usd / len(answers.done) if len(answers.done) >= 100 else client.usd([len(prompt) // 4, longest], 0.5)
+        if left < 0:
+            answers.stopped = f"the budget of ${client.budget:g} leaves no room for another line"
+            break
+        if key not in sent:
+            line = json_line({"custom_id": key, "method": "POST", "url": "/v1/chat/completions", "body": client.body(prompt, client.params)})
+            if not chunks or len(chunks[-1]) == BATCH_LINES or size + len(line) > BATCH_BYTES:
+                chunks.append({})
+                size = 0
+            chunks[-1][key] = line
+            size += len(line)
+    return chunks
 
 
 def create_batch(client, entry, save):
     """POST /batches exactly once for an uploaded file. Where the outcome of an attempt is not known (the program was killed, the
     connection cut), the server's list is searched first: a second batch for this file would be paid a second time."""
     for attempt in range(TRIES):
-        if entry["tried"]:
-            for look in range(3):  # a request that was cut may still be at work
-                after = ""
-                for _ in range(20):
-                    page = client.call("GET", f"/batches?limit=100{after}", need="data")
-                    mine = [batch["id"] for batch in page["data"] if batch.get("input_file_id") == entry["file"]]
-                    if mine or not page.get("has_more"):
-                        break
-                    after = f"&after={page['data'][-1]['id']}"
-                if mine:
-                    entry["batch"] = mine[0]
-                    save()
-                    return
-                client.sleep(0.5)
+        for _ in range(3 * entry["tried"]):  # a request that was cut may still be at work
+            after, mine = "", []
+            for _ in range(20):
+                page = client.call("GET", f"/batches?limit=100{after}", need="data")
+                mine += [batch["id"] for batch in page["data"] if batch.get("input_file_id") == entry["file"]]
+                if mine or not page.get("has_more"):
+                    break
+                after = f"&after={page['data'][-1]['id']}"
+            if mine:
+                entry["batch"] = mine[0]
+                return save()
+            client.sleep(0.5)
         entry["tried"] = True
         save()
         try:
             entry["batch"] = client.call("POST", "/batches", need="id", tries=1, json={
                 "input_file_id": entry["file"], "endpoint": "/v1/chat/completions", "completion_window": "24h"})["id"]
-            save()  # before the first poll
-            return
+            return save()  # before the first poll
         except GaveUp as error:
             reason = str(error)
             client.sleep(min(60, 0.5 * 2**attempt))
@@ -1087,22 +1013,17 @@ def create_batch(client, entry, save):
 
 
 def take_batch(client, batch, todo, answers):
-    """Append what a batch that has ended holds, from its output and its error file. Returns why lines are missing, if some are:
-    they are sent again in the next batch. Reading a batch twice adds nothing: lines are joined on custom_id."""
+    """Append what a batch that has ended holds, from its output and its error file, and take it out of `todo`. Returns why lines are
+    missing, if some are: they are sent again in the next batch. Reading a batch twice adds nothing: lines are joined on custom_id."""
     reason = "; ".join(one_line(error.get("message")) for error in ((batch.get("errors") or {}).get("data") or [])[:3])
-    for name in ("output_file_id", "error_file_id"):
-        if not batch.get(name):
-            continue
+    for name in filter(batch.get, ("error_file_id", "output_file_id")):  # the useless first: they are no sign if others are of use
         for _ in range(3):
             data = client.call("GET", f"/files/{batch[name]}/content")
-            try:
+            with suppress(ValueError):
                 rows = [json.loads(line) for line in data.splitlines() if line.strip()]
                 break
-            except ValueError:
-                continue
         else:
             raise SystemExit(f"{client.where} sends {batch[name]} torn: the batch is done and paid, the same command reads it again")
-        records = []
         for row in rows:
             key, response = row.get("custom_id"), row.get("response") or {}
             if key not in todo or key in answers.done:
@@ -1111,21 +1032,26 @@ def take_batch(client, batch, todo, answers):
             status, reply = response.get("status_code") or 0, response.get("body") or {}
             if status == 200:
                 text, why = answer_of(reply)
-                tokens = tokens_of(reply, prompt, text)
-                records.append({"key": key, "about": about, **({"text": text} if text else {"rejected": why}), "tokens": tokens,
-                                "usd": client.usd(tokens, 0.5)})
-                continue
-            error = error_of(status, json.dumps(reply if reply else {"error": row.get("error")}))
-            kind = kind_of(status, error) if status else "later"
-            if kind == "refuse" and not client.drop({**dict.fromkeys(client.refused), **client.params}, error):
-                records.append({"key": key, "about": about, "rejected": error["message"], "tokens": [0, 0], "usd": 0})
+                record = client.record(text, why, tokens_of(reply, prompt, text), 0.5)
             else:
-                reason = "sent with a parameter that the server refuses" if kind == "refuse" else error["message"]
-        answers.add(*records)
+                error = error_of(status, json.dumps(reply if reply else {"error": row.get("error")}).encode())
+                if not status or kind_of(status, error) != "refuse":
+                    reason = error["message"]
+                    continue
+                if client.drop({**dict.fromkeys(client.refused), **client.params}, error):
+                    reason = "sent with a parameter that the server refuses"
+                    continue
+                record = client.record(None, error["message"], [0, 0])
+            answers.add({"key": key, "about": about, **record})
+            del todo[key]
     return reason
 
 
-# ---- asking until there is enough ------------------------------------------------------------------------------------
+# ---- asking until there is enough (annotate, textbooks, exercises) ----------------------------------------------------
+
+PRICES = {"gpt-5.6-luna": (0.20, 1.20), "gpt-6-luna": (0.10, 0.50)}  # USD per million tokens in and out, 2026-11; --price wins
+EXPECTED = {"annotate": 90, "textbooks": 1100, "exercises": 230}     # tokens of one answer (of one exercise), for --dry-run only
+
 
 def make(args, items, keep, about_prompts, per_answer=1):
     """Ask for items one after the other, in order, until `count` documents are kept, and write them to --out. keep(records,
@@ -1136,41 +1062,39 @@ def make(args, items, keep, about_prompts, per_answer=1):
         return dry_run(args, items, price, per_answer)
     if not price and "api.openai.com" in (os.environ.get("OPENAI_BASE_URL") or OPENAI):
         raise SystemExit(f"the price of {args.model} is not known: give it in dollars per million tokens, --price IN OUT")
-    if not price:
-        print(f"{args.model} is taken to be free, as its server is not OpenAI's"
-              + (", and no --budget is ever reached" if args.budget < math.inf else "") + "; --price IN OUT sets a price")
     path = beside(args.out, ".answers.jsonl")
     if os.path.exists(args.out) and not os.path.exists(path):
         raise SystemExit(f"{args.out} is there and its answers, {path}, are not: another program made it; choose another --out")
     client = Client(args.model, args.temperature, args.max_tokens, args.reasoning_effort, price or (0, 0), args.budget, args.concurrency,
                     args.timeout)
+    if not price:
+        print(f"{args.model} at {client.where} is taken to be free" + (": no --budget is ever reached" if args.budget < math.inf else "")
+              + "; --price IN OUT sets a price")
     settings = {"stage": args.stage, "prompts": f"{hash_text(repr(about_prompts)):016x}", "seed": args.seed}
-    first = math.ceil(args.count / per_answer)
+    most = 3 * math.ceil(args.count / per_answer) + 20  # prompts, however many answers are dropped
     answers, asked, kept, dropped, more = path, 0, 0, Counter(), True
     items = iter(items)
     with whole_file(args.out) as out:
-        while kept < args.count and asked < 3 * first + 20:
+        while kept < args.count and asked < most:
             # as many as are missing at the rate so far; a million prompts need not be in memory at once in batch mode
             missing = (args.count - kept) / (kept / asked if kept else per_answer)
-            n = min(math.ceil(missing * (1.02 if asked else 1)), 3 * first + 20 - asked, 200_000 if args.batch else 1 << 60)
+            n = min(math.ceil(missing * (1.02 if asked else 1)), most - asked, 200_000 if args.batch else 1 << 60)
             answers = ask_all(client, itertools.islice(items, n), answers, settings, args.batch, asked + n)
             before, asked = kept, asked + len(answers.asked)
-            for document in keep(answers.read(), dropped):
-                if kept < args.count:
-                    out.write(json_line(document))
-                    kept += 1
+            for document in itertools.islice(keep(answers.read(), dropped), args.count - kept):
+                out.write(json_line(document))
+                kept += 1
             more = next(items, None)  # look whether there is another prompt, and put it back
             items = itertools.chain([more], items)
             if answers.stopped or not more or kept == before:
                 break
-    name = {"annotate": "labels", "textbooks": "textbooks"}.get(args.stage, "exercises")
-    print(f"{args.out}: {kept:,} {name} kept from {asked:,} answers; dropped: {listed(dropped)}")
+    print(f"{args.out}: {kept:,} {'labels' if args.stage == 'annotate' else args.stage} kept from {asked:,} answers; dropped: {listed(dropped)}")
     print(f"all answers so far: {answers.so_far()}, ${answers.usd / max(1, kept):.5f} for each that is kept")
     if answers.stopped:
         print(f"{answers.stopped}: the same command with a larger --budget goes on, nothing is asked twice")
     elif kept < args.count:
         print(f"{args.count - kept:,} fewer than asked for: "
-              + ("there are no further prompts" if not more else "too many answers were dropped, see above"))
+              + ("there are no further prompts" if not more else "too many answers were dropped, for the reasons above"))
     return kept
 
 
@@ -1180,19 +1104,18 @@ def dry_run(args, items, price, per_answer):
         print(f"---- prompt {number} of 3 " + "-" * 80 + f"\n{prompt}")
     calls = math.ceil(args.count / per_answer)
     tokens_in = calls * sum(map(len, prompts)) / max(1, len(prompts)) / 4
-    tokens_out = calls * per_answer * EXPECTED[args.stage]
+    tokens_out = args.count * EXPECTED[args.stage]
     print(f"---- {calls:,} calls, about {tokens_in / 1e6:,.2f}M tokens in (4 characters each) and {tokens_out / 1e6:,.2f}M out "
           f"({EXPECTED[args.stage]} expected for each of {args.count:,})")
-    if price:
-        usd = (tokens_in * price[0] + tokens_out * price[1]) / 1e6
-        print(f"${usd:,.2f} at ${price[0]:g} and ${price[1]:g} per million tokens in and out, ${usd / 2:,.2f} with --batch. No call was made")
-    else:
-        print(f"the price of {args.model} is not known here: --price IN OUT computes the sum. No call was made")
+    usd = (tokens_in * price[0] + tokens_out * price[1]) / 1e6 if price else 0
+    print((f"${usd:,.2f} at ${price[0]:g} and ${price[1]:g} per million tokens in and out, ${usd / 2:,.2f} with --batch" if price else
+           f"the price of {args.model} is not known here: --price IN OUT computes the sum") + ". No call was made")
+
 
 
 # ---- collect ---------------------------------------------------------------------------------------------------------
 
-FIELDS = ("text", "content", "code")  # The Stack has content
+FIELDS = ("text", "content", "code")  # that hold the text of a record, the first of them that is there; The Stack has content
 MAX_BYTES, MAX_LINE, MAX_MEAN_LINE, MIN_ALPHANUMERIC = 1 << 20, 1000, 100, 0.25  # StarCoder's, and 1 MB
 
 
@@ -1207,90 +1130,62 @@ def check_text(text, code):
         raise ValueError(f"mean line over {MAX_MEAN_LINE} characters")
     if sum(map(str.isalnum, text)) < MIN_ALPHANUMERIC * len(text):
         raise ValueError("few letters and digits")
-    if code:
-        try:
-            ast.parse(text)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            raise ValueError("not Python 3")
+    if code and not parsed(text):
+        raise ValueError("not Python 3")
+
+
+def parsed(code):
+    """The syntax tree of Python 3 code, None of other text."""
+    with suppress(SyntaxError, ValueError, RecursionError, MemoryError):
+        return ast.parse(code)
 
 
 def collect_task(task):
-    """Filter a task's documents. Returns (serial, (documents, dropped, corrupt)): [(hash, line of the output)], {reason: count},
-    [places that hold no document]."""
-    serial, kind, name, first, field, items = task
+    """Filter a task's documents. Returns (path, [(hash, line of the output)], {reason: dropped}, [lines that hold no document])."""
+    _, path, first, read, items = task
     documents, dropped, corrupt = [], Counter(), []
-    for i, item in enumerate(items):
-        if kind == "lines" and not item.strip():
-            continue
-        where = item if kind == "files" else f"{name}:{first + i}"
+    for number, item, text in read_items(read_small_file if read is read_file else read, items, first, dropped, corrupt):
         try:
-            if kind == "files" and os.path.getsize(item) > MAX_BYTES:
-                raise ValueError("over 1 MB")
-            text = item.replace("\r\n", "\n") if kind in ("rows", "prose") else read_text(item, field)
-            if not text.strip():
-                raise ValueError("empty")
-            check_text(text, code=kind != "prose")
-            documents.append((hash_text(text), json_line({"text": text, "source": where})))
-        except (ValueError, OSError) as error:
-            reason = error.strerror if isinstance(error, OSError) else str(error)
-            dropped[reason] += 1
-            if kind == "lines" and reason.startswith("no"):  # not JSON, no text
-                corrupt.append(f"{first + i} ({reason})")
-    return serial, (name, documents, dropped, corrupt)
+            check_text(text, code=not path.endswith(".xml"))
+            documents.append((hash_text(text), json_line({"text": text, "source": f"{path}:{number}" if path else item})))
+        except ValueError as error:
+            dropped[str(error)] += 1
+    return path, documents, dropped, corrupt
 
 
-def collect_tasks(paths, field):
-    """Yield (bytes of input, (kind, name, first, field, items)) for the workers; item i of `name` is document first + i."""
-    files, size = [], 0
-    for path in paths:
-        if path.endswith((".jsonl", ".jsonl.gz")):
-            found = field
-            for read, (first, lines) in line_tasks(path):
-                if not found:
-                    found = field_of(lines)
-                yield read, ("lines", path, first, found or FIELDS[0], lines)
-        elif path.endswith(".parquet"):
-            yield from parquet_tasks(path, field)
-        elif path.endswith(".xml"):
-            yield from stackoverflow_tasks(path)
-        else:
-            files.append(path)
-            size += os.path.getsize(path)
-            if size >= TASK_BYTES or len(files) == 1000:
-                yield size, ("files", "", 0, None, files)
-                files, size = [], 0
-    yield size, ("files", "", 0, None, files)
+def read_small_file(path):
+    if os.path.getsize(path) > MAX_BYTES:
+        raise ValueError("over 1 MB")
+    return read_file(path)
 
 
-def field_of(lines):
-    """The first of FIELDS in the first line that is a JSON object with one of them; None if no line is."""
-    for line in lines:
-        with suppress(ValueError, RecursionError):
-            record = json.loads(line)
-            if isinstance(record, dict) and (names := [name for name in FIELDS if name in record]):
-                return names[0]
-
-
-def parquet_tasks(path, field):
+def parquet_rows(path, fields):
+    """Yield (bytes of the file, number of the first row, texts). The text's column may lie in others: "file.content"."""
     import pyarrow.parquet
     try:
         file = pyarrow.parquet.ParquetFile(path)
-        names = file.schema_arrow.names
-        column = next((name for name in ((field,) if field else FIELDS) if name in names), None)
+        names = [file.schema.column(i).path for i in range(len(file.schema))]
+        column = next((name for name in fields if name in names), None)
         if not column:
-            raise SystemExit(f"{path} has no column {field or ' or '.join(FIELDS)}, but {', '.join(names)}: name it with --field")
-        first, rows = 1, max(1, file.metadata.num_rows)
+            raise SystemExit(f"{path} has no column {' or '.join(fields)}, but {', '.join(names)}: name one with --field")
+        first, total = 1, max(1, file.metadata.num_rows)
         for batch in file.iter_batches(batch_size=500, columns=[column]):
-            texts = [text or "" for text in batch.column(0).to_pylist()]
-            yield os.path.getsize(path) * len(texts) // rows, ("rows", path, first, None, texts)
+            values = batch.to_pylist()
+            for name in column.split("."):
+                values = [value.get(name) if isinstance(value, dict) else None for value in values]
+            texts = [value.decode(errors="surrogateescape") if isinstance(value, bytes) else value or "" for value in values]
+            if not all(isinstance(text, str) for text in texts):
+                raise SystemExit(f"{path}: its column {column} holds no text; --field names another of {', '.join(names)}")
+            yield size_of(path) * len(texts) // total, first, texts
             first += len(texts)
     except (OSError, pyarrow.ArrowException) as error:
-        raise SystemExit(f"{path} cannot be read ({one_line(error)}); fetch it again")
+        raise SystemExit(f"{path} cannot be read ({one_line(error)}): fetch it again")
 
 
-def stackoverflow_tasks(path):
-    """The Python questions of a StackOverflow dump, each with its best answer: the accepted one, else the one with the highest
-    score. The dump has one row per post, questions before their answers; a temporary database on disk joins them."""
+def stackoverflow_posts(path):
+    """Yield (bytes of the file, number of the first, texts): the Python questions of a StackOverflow dump, each with its best answer,
+    the accepted one, else the one with the highest score. The dump has one row per post, questions before their answers; a temporary
+    database on disk joins them."""
     import sqlite3
     import xml.etree.ElementTree
     with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".", prefix=".posts-") as folder, open(path, "rb") as raw:
@@ -1313,17 +1208,14 @@ def stackoverflow_tasks(path):
                                    (row.get("ParentId"), row.get("Body", ""), int(row.get("Score") or 0), int(row.get("Id"))))
                     root.clear()  # or the whole dump would stay in memory
                     if raw.tell() - done > 1 << 26:
-                        yield raw.tell() - done, ("prose", path, 0, None, [])  # for the progress bar
+                        yield raw.tell() - done, 0, []  # for the progress bar
                         done = raw.tell()
         except (xml.etree.ElementTree.ParseError, ValueError, TypeError) as error:
-            raise SystemExit(f"{path} is not a whole Posts.xml ({error}); fetch it again")
-        size, posts = raw.tell() - done, []
-        for number, (title, body, answer) in enumerate(db.execute("SELECT title, body, answer FROM posts WHERE answer IS NOT NULL ORDER BY id")):
-            posts.append(f"{title}\n\n{plain(body)}\n\nAnswer:\n\n{plain(answer)}\n")
-            if len(posts) == 500:
-                yield size, ("prose", path, number - 498, None, posts)
-                size, posts = 0, []
-        yield size, ("prose", path, number - len(posts) + 2 if posts else 0, None, posts)
+            raise SystemExit(f"{path} is not a whole Posts.xml ({error}): fetch it again")
+        size, first, rows = raw.tell() - done, 1, db.execute("SELECT title, body, answer FROM posts WHERE answer IS NOT NULL ORDER BY id")
+        while posts := [f"{title}\n\n{plain(body)}\n\nAnswer:\n\n{plain(answer)}\n" for title, body, answer in rows.fetchmany(500)]:
+            yield size, first, posts
+            size, first = 0, first + len(posts)
         db.close()
 
 
@@ -1341,42 +1233,16 @@ def plain(page):
 
 def collect(args):
     """Sources -> one .jsonl(.gz) of distinct documents, {"text", "source"}."""
-    from tqdm import tqdm
-    if os.path.exists(args.out):
-        raise SystemExit(f"{args.out} is there already: remove it to make it anew, or choose another --out")
-    suffixes, total = (".py", ".jsonl", ".jsonl.gz", ".parquet", ".xml"), 0
-
-    def listing():
-        """Paths of all sources; folders are walked as they come, so that no list of 35 million files is ever in memory."""
-        for source in args.sources:
-            if not os.path.isdir(source):
-                yield source
-            for folder, folders, names in os.walk(source):
-                folders[:] = sorted(name for name in folders if not name.startswith(".") and not excluded(name))
-                yield from (os.path.join(folder, name) for name in sorted(names) if name.endswith(suffixes[:-1]) and not excluded(name))
-
-    excluded = lambda name: any(fnmatch.fnmatch(name, pattern) for pattern in args.exclude)
-    for path in listing():
-        if not os.path.exists(path):
-            raise SystemExit(f"{path} is not there")
-        if not path.endswith(suffixes):
-            raise SystemExit(f"{path}: sources are folders of .py, and {', '.join(suffixes)} files")
-        if path.endswith(".parquet"):
-            try:
-                import pyarrow.parquet  # noqa: F401
-            except ImportError:
-                raise SystemExit(f"{path}: reading parquet needs one more package: pip install pyarrow")
-        total += os.path.getsize(path)
-    if not total:
-        raise SystemExit(f"{' '.join(args.sources)} holds nothing in {', '.join(suffixes[:-1])} files")
+    suffixes = (".py", ".jsonl", ".jsonl.gz", ".parquet"), (".xml",)
+    total = input_bytes(args, *suffixes)
     seen, dropped, corrupt, read, kept, size_out = Seen(), Counter(), {}, 0, 0, 0
-    numbered = ((size, (serial, *task)) for serial, (size, task) in enumerate(collect_tasks(listing(), args.field)))
+    work = in_parallel(collect_task, tasks(source_files(args, *suffixes), [args.field] if args.field else FIELDS), args.workers)
     with whole_file(args.out) as out, tqdm(total=total, unit="B", unit_scale=True, desc="collect") as bar:
-        for size, (name, documents, drops, bad) in in_order(in_parallel(collect_task, numbered, args.workers, start_plain_worker, ())):
+        for size, (path, documents, drops, bad) in work:
             dropped.update(drops)
             read += len(documents) + sum(drops.values())
             if bad:
-                corrupt.setdefault(name, []).extend(bad)
+                corrupt.setdefault(path, []).extend(bad)
             for h, line in documents:
                 if seen.add(h):
                     out.write(line)
@@ -1384,8 +1250,10 @@ def collect(args):
                 else:
                     dropped["exact duplicate"] += 1
             bar.update(size)
-    for name, bad in corrupt.items():
-        tell_corrupt(name, bad)
+        if not kept:
+            raise SystemExit(f"no document is left of {read:,}; dropped: {listed(dropped)}" + "; --field names the one with the text" * bool(corrupt))
+    for path, bad in corrupt.items():
+        tell_corrupt(path, bad)
     print(f"{args.out}: {kept:,} of {read:,} documents kept ({size_out / 1e9:.3f} GB of text); dropped: {listed(dropped)}")
     print(f"duplicate rate {dropped['exact duplicate'] / max(1, kept + dropped['exact duplicate']):.1%} of those that passed the filters")
     print(f"next: python prepare_data.py annotate {args.out} --samples 100000 --model MODEL --out data/labels.jsonl --dry-run")
@@ -1398,57 +1266,52 @@ DOCUMENT_CHARACTERS = 6000  # of a document that the teacher reads, about 1,800 
 
 def annotate(args):
     """A random sample of documents -> {"id": hash of the document, "score": 0..5, "reason"}."""
-    args.count = args.samples
-    scores = Counter()
+    args.count, scores = args.samples, Counter()
     # The smallest hashes are a sample that does not depend on the order, and a larger --samples contains it. A few more stand by
     # in case answers are of no use
-    hashed = ((hash_text(f"{args.seed}{text}"), f"{hash_text(text):016x}", text[:DOCUMENT_CHARACTERS]) for _, text in read_documents(args.documents))
+    hashed = ((hash_text(f"{args.seed}{text}"), f"{hash_text(text):016x}", text[:DOCUMENT_CHARACTERS])
+              for text in (record["text"] for _, record in read_documents(args.documents)))
     sample = dict.fromkeys(heapq.nsmallest(args.count + args.count // 20 + 20, hashed))
     items = ((ANNOTATE.format(document=text), {"id": name}) for _, name, text in sample)
 
     def keep(records, dropped):
         for record in records:
-            if "text" not in record:
-                dropped[record["rejected"]] += 1
-                continue
-            found = list(re.finditer(r"score\W{0,8}([0-5])(?:\s*/\s*5)?(?![\d.]*\d)", record["text"], re.I))
-            reason = record["text"][:found[-1].start()] if found else ""
-            if not found:
-                dropped["no score of 0 to 5 in the answer"] += 1
+            found = list(re.finditer(r"score\W{0,8}([0-5])(?:\s*/\s*5)?(?![\d.]*\d)", record.get("text", ""), re.I))
+            if found:
+                score, reason = int(found[-1][1]), record["text"][:found[-1].start()]
+                scores[score] += 1
+                yield {"id": record["about"]["id"], "score": score, "reason": " ".join(reason.removesuffix("Educational ").split())}
             else:
-                scores[int(found[-1][1])] += 1
-                yield {"id": record["about"]["id"], "score": int(found[-1][1]), "reason": " ".join(reason.removesuffix("Educational ").split())}
+                dropped[record.get("rejected", "no score of 0 to 5 in the answer")] += 1
 
-    if make(args, items, keep, ANNOTATE):
-        total = sum(scores.values())
+    if total := make(args, items, keep, ANNOTATE):
         print("scores: " + ", ".join(f"{score}: {scores[score] / total:.1%}" for score in range(6)))
-        print(f"next: python prepare_data.py filter {args.documents} --labels {args.out} --encoder MODEL --out data/filtered.jsonl.gz")
+        print(f"next: python prepare_data.py filter {args.documents} --labels {args.out} --encoder codegen-350M-mono/ --out data/filtered.jsonl.gz")
 
 
 # ---- filter ----------------------------------------------------------------------------------------------------------
 
 BLOCK = 2048          # documents embedded, and kept on disk, together
 BATCH_TOKENS = 16384  # that go through the model at once, padding included
+MAX_TOKENS = 1024     # of a document that are embedded
 
 
-def embed(documents, path, encoder, max_tokens, device):
-    """Embed the documents of the file at `path` (pairs of line number and text), and return the block files, in order, each with
-    ids (n,) uint64, lines (n,) int64 and vectors (n, D) fp16: the mean of a document's last hidden states. Blocks lie in a folder
-    beside the file, those found there are not made again, and ranks under torchrun take turns. Returns None on ranks above 0."""
-    import numpy as np
+def embed(path, encoder, device):
+    """Embed the documents of a .jsonl(.gz), and return the block files, in order, each with ids (n,) uint64, lines (n,) int64 and
+    vectors (n, D) fp16: the mean of a document's last hidden states. Blocks lie in a folder beside the file, those found there are
+    not made again, and ranks under torchrun take turns. Returns None on ranks above 0."""
     import torch
-    from tqdm import tqdm
     from model import load_model, pick_device
     from tokenizer import load_tokenizer
     files = [path] + (sorted(os.path.join(encoder, f) for f in os.listdir(encoder)) if os.path.isdir(encoder) else [encoder])
     state = [(os.path.basename(f), os.path.getsize(f), os.stat(f).st_mtime_ns) for f in files if os.path.exists(f)]
-    folder = beside(path, f".embeddings-{hash_text(repr((state, max_tokens))):016x}")
+    folder = beside(path, f".embeddings-{hash_text(repr((state, MAX_TOKENS))):016x}")
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     device = pick_device(device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     model, name = load_model(encoder, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    encoding, T = load_tokenizer(name), min(max_tokens, model.config.context)
+    encoding, T = load_tokenizer(name), min(MAX_TOKENS, model.config.context)
     os.makedirs(folder, exist_ok=True)
 
     @torch.inference_mode()
@@ -1463,20 +1326,19 @@ def embed(documents, path, encoder, max_tokens, device):
             for b, i in enumerate(rows):
                 idx[b, :len(ids[i])] = torch.tensor(ids[i])
             lengths = torch.tensor([len(ids[i]) for i in rows], device=device)[:, None]
-            real = torch.arange(idx.size(1), device=device) < lengths                           # (B, T): padding stands on the right, and is causal
-            hidden = model.hidden(idx.to(device)).float()                                       # (B, T, D)
+            real = torch.arange(idx.size(1), device=device) < lengths   # (B, T): padding stands on the right, behind what attention sees
+            hidden = model.hidden(idx.to(device)).float()               # (B, T, D)
             result[rows] = ((hidden * real[:, :, None]).sum(1) / lengths).cpu().numpy()
             at += len(rows)
         return result
 
-    blocks, documents = [], iter(documents)
+    blocks, documents = [], ((line, record["text"]) for line, record in read_documents(path))
     with tqdm(desc=f"embed ({encoder})", unit="document", disable=rank > 0) as bar:
         while block := list(itertools.islice(documents, BLOCK)):
-            number = len(blocks)
-            blocks.append(os.path.join(folder, f"{number:06d}.npz"))
-            if number % world == rank and not os.path.exists(blocks[-1]):
-                content = dict(ids=np.array([hash_text(text) for _, text in block], np.uint64), lines=np.array([line for line, _ in block]),
-                               vectors=vectors([text for _, text in block]))
+            blocks.append(os.path.join(folder, f"{len(blocks):06d}.npz"))
+            if (len(blocks) - 1) % world == rank and not os.path.exists(blocks[-1]):
+                lines, texts = zip(*block)
+                content = dict(ids=np.array([*map(hash_text, texts)], np.uint64), lines=np.array(lines), vectors=vectors(texts))
                 with whole_file(blocks[-1]) as f:
                     np.savez(f, **content)
             bar.update(len(block))
@@ -1487,16 +1349,8 @@ def embed(documents, path, encoder, max_tokens, device):
     return blocks
 
 
-def ranks_of(x):
-    """Ranks 1..n, equal values sharing their mean rank: Pearson's correlation of these is Spearman's."""
-    import numpy as np
-    _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
-    return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
-
-
 def fit_head(X, y):
     """(weights (D+1,), ridge penalty) of the least-squares fit of scores y (n,) to embeddings X (n, D), its penalty chosen on a fifth of them."""
-    import numpy as np
     mean, std = X.mean(0), X.std(0) + 1e-6
 
     def fit(X, y, penalty):
@@ -1514,18 +1368,19 @@ def predict(head, X):
     return X @ head[:-1] + head[-1]
 
 
-def f1(truth, found):
-    both = int((truth & found).sum())
-    return 2 * both / max(1, int(truth.sum()) + int(found.sum()))
-
-
 def report_head(y, p, y_train, p_train):
     """Print how well predictions p (n,) tell the scores y of documents that the head has not seen."""
-    import numpy as np
-    correlation = np.corrcoef(ranks_of(y), ranks_of(p))[0, 1] if y.std() and p.std() else 0.0
+
+    def f1(truth, found):
+        return 2 * int((truth & found).sum()) / max(1, int(truth.sum()) + int(found.sum()))
+
+    def ranks(x):  # 1..n, equal values sharing their mean rank: Pearson's correlation of these is Spearman's
+        _, inverse, counts = np.unique(x, return_inverse=True, return_counts=True)
+        return (np.cumsum(counts) - (counts - 1) / 2)[inverse]
+
+    correlation = np.corrcoef(ranks(y), ranks(p))[0, 1] if y.std() and p.std() else 0.0
     # Predictions of a linear fit shrink to the mean, so the line between good and not is drawn where F1 is best in training
-    lines = np.quantile(p_train, np.linspace(0.02, 0.98, 97))
-    line = max(lines, key=lambda t: f1(y_train >= 3, p_train >= t))
+    line = max(np.quantile(p_train, np.linspace(0.02, 0.98, 97)), key=lambda t: f1(y_train >= 3, p_train >= t))
     print(f"held out: rank correlation {correlation:.3f}, F1 {f1(y >= 3, p >= line):.3f} for scores of 3 and above "
           f"({(y >= 3).mean():.1%} of the labels; calling all of them good gives {f1(y >= 3, y >= 0):.3f}), mean error {np.abs(y - p).mean():.2f}")
     rounded = np.clip(np.rint(p), 0, 5).astype(int)
@@ -1534,32 +1389,34 @@ def report_head(y, p, y_train, p_train):
         print(f"{score:>17}" + "".join(f"{int(((y == score) & (rounded == column)).sum()):>7,}" for column in range(6)))
 
 
+def read_labels(path):
+    """{hash of a document: score} from what annotate wrote."""
+    labels = {}
+    for number, record in read_jsonl(path, lambda record: None if isinstance(record.get("score"), int) else "no 'score'"):
+        if not 0 <= record["score"] <= 5 or not re.fullmatch("[0-9a-f]{16}", str(record.get("id"))):
+            raise SystemExit(f"{path}, line {number}: a score of 0 to 5 and an id are expected; prepare_data.py annotate writes them")
+        labels[int(record["id"], 16)] = record["score"]
+    return labels
+
+
 def filter_documents(args):
     """Keep the documents that a linear head on frozen embeddings scores highest. The paper fits a random forest to the output embedding of
     CodeGen and does not say which labels, threshold or accuracy. Ours is the recipe of FineWeb-Edu: integer scores, least
     squares on the mean of the last hidden states, a quantile as threshold. It needs no further package, is fit in seconds, its
     quality is printed, and another --keep or other labels need no new embeddings. (Known bias: it likes well commented code.)"""
-    import numpy as np
-    if os.path.exists(args.out):
-        raise SystemExit(f"{args.out} is there already: remove it to make it anew, or choose another --out")
-    labels = {}
-    for number, record in read_jsonl(args.labels, score=int):
-        if (not 0 <= record["score"] <= 5 or not isinstance(record.get("id", record.get("text")), str)
-                or not re.fullmatch("[0-9a-f]+", record.get("id", "0"))):
-            raise SystemExit(f"{args.labels}, line {number}: a score of 0 to 5 and an id (or the text) are expected; "
-                             "prepare_data.py annotate writes them")
-        labels[int(record["id"], 16) if "id" in record else hash_text(record["text"])] = record["score"]
-    blocks = embed(read_documents(args.documents), args.documents, args.encoder, args.max_tokens, args.device)
+    labels = read_labels(args.labels)
+    blocks = embed(args.documents, args.encoder, args.device)
     if blocks is None:
         return
     rows = {h: row for block in map(np.load, blocks) for h, row in zip(block["ids"].tolist(), block["vectors"]) if h in labels}
-    ids, found = list(rows), len(rows)
-    y = np.array([labels[h] for h in ids], np.float64)
-    if found < 0.9 * len(labels):
-        raise SystemExit(f"{args.labels} does not match {args.documents}: {found:,} of its {len(labels):,} labelled documents are there")
-    if found < 50 or y.std() == 0:
-        raise SystemExit(f"{args.labels} has {found:,} labels, {len(set(y))} of them different: at least 50, of two or more scores, are needed")
-    X, held = np.array(list(rows.values()), np.float64), np.array([h % 5 == 0 for h in ids])
+    y = np.array([labels[h] for h in rows], np.float64)
+    if len(rows) < 0.9 * len(labels):
+        raise SystemExit(f"{args.labels} does not match {args.documents}: {len(rows):,} of its {len(labels):,} labelled documents are there. "
+                         "Give the documents that were annotated")
+    if len(rows) < 50 or y.std() == 0:
+        raise SystemExit(f"{args.labels} has {len(rows):,} labels, {len(set(y))} of them different: at least 50, of two or more scores, are needed; "
+                         "prepare_data.py annotate --samples N writes more")
+    X, held = np.array(list(rows.values()), np.float64), np.array([h % 5 == 0 for h in rows])
     head, penalty = fit_head(X[~held], y[~held])
     print(f"linear head on {(~held).sum():,} labels, {held.sum():,} held out; ridge penalty {penalty:g}")
     report_head(y[held], predict(head, X[held]), y[~held], predict(head, X[~held]))
@@ -1567,7 +1424,7 @@ def filter_documents(args):
     threshold = np.quantile(scores, 1 - args.keep)
     kept, characters, all_characters = 0, 0, 0
     with whole_file(args.out) as out:
-        for score, (_, record) in zip(scores.tolist(), ((n, r) for n, r in read_jsonl(args.documents, text=str) if r["text"].strip()), strict=True):
+        for score, (_, record) in zip(scores.tolist(), read_documents(args.documents), strict=True):
             all_characters += len(record["text"])
             if score >= threshold:
                 out.write(json_line({**record, "score": round(score, 3)}))
@@ -1578,21 +1435,22 @@ def filter_documents(args):
         import matplotlib
         matplotlib.use("Agg")
         from matplotlib import pyplot
-        pyplot.hist(scores, bins=100)
-        pyplot.axvline(threshold, color="black")
-        pyplot.xlabel("predicted educational score; kept: right of the line")
+        parts = {"dropped": scores[scores < threshold], f"kept, from {threshold:.2f} on": scores[scores >= threshold]}
+        pyplot.hist([*parts.values()], label=[*parts], bins=50, stacked=True)
+        pyplot.xlabel("predicted educational score")
         pyplot.ylabel("documents")
+        pyplot.legend()
         pyplot.savefig(beside(args.out, ".png"))
         print(f"the distribution of scores is drawn in {beside(args.out, '.png')}")
     except ImportError:
-        print("no picture of the scores: matplotlib is not installed")
+        print("no picture of the scores: pip install matplotlib, and the same command with another --out draws one")
     print(f"next: python prepare_data.py tokenize {args.out} data/textbooks.jsonl --out data/codetextbook")
 
 
 # ---- textbooks -------------------------------------------------------------------------------------------------------
 
 def read_topics():
-    """The sections of topics.txt: lists of topics and of words."""
+    """The sections of topics.txt: {"topics": lines, "verbs": words, "things": words, "twists": words}."""
     path, sections, name = os.path.join(os.path.dirname(os.path.abspath(__file__)), "topics.txt"), {}, ""
     try:
         with open(path, encoding="utf-8") as f:
@@ -1612,14 +1470,16 @@ def read_topics():
 def seed_documents(path, seed):
     """Real code to cut snippets from: 20,000 random documents of a .jsonl(.gz), or the standard library, which every Python has."""
     if path:
-        documents = heapq.nsmallest(20_000, ((hash_text(f"{seed}{text}"), text[:20_000]) for _, text in read_documents(path)))
-        return [text for _, text in documents] or [""]
-    folder = sysconfig.get_paths()["stdlib"]
-    texts = []
-    for file in files_below(folder, ("test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "pydoc_data", "encodings")):
+        texts = (record["text"] for _, record in read_documents(path))
+        documents = [text for _, text in heapq.nsmallest(20_000, ((hash_text(f"{seed}{text}"), text[:20_000]) for text in texts))]
+        if not any(map(str.strip, documents)):
+            raise SystemExit(f"{path} holds no documents to take --seeds from")
+        return documents
+    apart, documents = ("test", "tests", "idlelib", "lib2to3", "site-packages", "dist-packages", "pydoc_data", "encodings"), []
+    for file in files_below(sysconfig.get_paths()["stdlib"], (".py",), apart):
         with suppress(ValueError, OSError):
-            texts.append(read_text(file, None))
-    return texts
+            documents.append(read_file(file))
+    return documents
 
 
 def textbook_items(args):
@@ -1632,7 +1492,7 @@ def textbook_items(args):
         while not snippet:
             lines, n = rng.choice(documents).splitlines(), rng.randint(1, 15)
             at = rng.randrange(max(1, len(lines) - n))
-            snippet = textwrap.dedent("\n".join(line[:200] for line in lines[at:at + n])).strip() or ("pass" if documents == [""] else "")
+            snippet = textwrap.dedent("\n".join(line[:200] for line in lines[at:at + n])).strip()
         prompt = TEXTBOOK.format(topic=topic, audience=AUDIENCES[audience], opening=rng.choice(OPENINGS), snippet=snippet,
                                  words=rng.choice((400, 600, 800, 1000)))
         yield prompt, {"topic": topic, "audience": audience}
@@ -1640,7 +1500,7 @@ def textbook_items(args):
 
 def textbooks(args):
     """Topics x audiences x real code -> {"text", "topic", "audience"}."""
-    seen, openings, kinds = Seen(), Counter(), Counter()
+    seen, openings, found = Seen(), set(), Counter()
 
     def keep(records, dropped):
         for record in records:
@@ -1648,15 +1508,15 @@ def textbooks(args):
                 dropped[record["rejected"]] += 1
             elif not seen.add(hash_text(record["text"])):
                 dropped["exact duplicate"] += 1
+                found["duplicates"] += 1
             else:
-                openings[hash_text(" ".join(record["text"].lower().split()[:5]))] += 1
-                kinds["with code" if "```" in record["text"] else "without code"] += 1
-                kinds["exact duplicate"] = dropped["exact duplicate"]
+                openings.add(hash_text(" ".join(record["text"].lower().split()[:5])))
+                found["without code"] += "```" not in record["text"]
                 yield {"text": record["text"] + "\n", **record["about"]}
 
     if kept := make(args, textbook_items(args), keep, (TEXTBOOK, AUDIENCES, OPENINGS, args.seeds)):
-        print(f"duplicate rate {kinds['exact duplicate'] / (kept + kinds['exact duplicate']):.1%}; "
-              f"{len(openings) / sum(openings.values()):.1%} of the openings (five words) are distinct; {kinds['without code']:,} have no code block")
+        print(f"duplicate rate {found['duplicates'] / (kept + found['duplicates']):.1%}; {len(openings) / kept:.1%} of the openings (five "
+              f"words) are distinct; {found['without code']:,} have no code block")
         print(f"next: python prepare_data.py tokenize data/filtered.jsonl.gz {args.out} --out data/codetextbook")
 
 
@@ -1686,14 +1546,10 @@ def exercises_in(answer):
     """Yield (name, program, examples as a test or "") of every exercise in an answer, and (None, reason, "") of what is none."""
     for block in [block for _, block in FENCE.findall(answer)] or [answer]:
         block = textwrap.dedent(block).replace("\r\n", "\n")
-        try:
-            tree = ast.parse(block)
-        except (SyntaxError, ValueError, RecursionError, MemoryError):
-            yield None, "does not parse", ""
-            continue
-        functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))]
+        tree = parsed(block)
+        functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))] if tree else []
         if not functions:
-            yield None, "no function", ""
+            yield None, "no function" if tree else "does not parse", ""
         for function in functions:
             try:
                 yield check_exercise(block, tree, function)
@@ -1711,28 +1567,26 @@ def check_exercise(block, tree, function):
     if all(isinstance(s, (ast.Pass, ast.Raise)) or (isinstance(s, (ast.Expr, ast.Return)) and isinstance(s.value, (ast.Constant, type(None))))
            for s in function.body[1:]):
         raise ValueError("no body")
-    imports = [node for node in ast.walk(tree) if isinstance(node, (ast.Import, ast.ImportFrom))]
-    inside = {id(node) for node in ast.walk(function)}
-    read, bound, header = set(), {function.name, "__name__"}, []
-    for node in ast.walk(function):
+    inside, read, bound, header = set(ast.walk(function)), set(), {function.name, "__name__"}, []
+    for node in inside:
         if isinstance(node, ast.Name):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, ast.arg):
             bound.add(node.arg)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler)) and node.name:
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
             bound.add(node.name)
-        elif isinstance(node, (ast.MatchAs, ast.MatchStar)) and node.name:
-            bound.add(node.name)
-    for node in imports:
+    for node in ast.walk(tree):
+        if not isinstance(node, (ast.Import, ast.ImportFrom)):
+            continue
         names = {(alias.asname or alias.name).split(".")[0] for alias in node.names}
-        if id(node) in inside or names & read or "*" in names or getattr(node, "module", "") == "__future__":
+        if node in inside or names & read or "*" in names or getattr(node, "module", "") == "__future__":
             modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else ["." * node.level + (node.module or "")]
             if any(module.split(".")[0] not in sys.stdlib_module_names for module in modules):
                 raise ValueError("imports outside the standard library")
             if "*" in names:
                 raise ValueError("import *")
             bound |= names
-            if id(node) not in inside:
+            if node not in inside:
                 header.append(ast.unparse(node))
     if read - bound - set(dir(builtins)):
         raise ValueError("uses a name that is not defined")
@@ -1768,7 +1622,6 @@ def examples_of(doc):
 def near_duplicate(program, seen):
     """True if an earlier program shares most of its words (MinHash over runs of 4 words, 8 bands of 8: even odds at a Jaccard
     similarity of 0.77), or has the same code up to names and docstring where it is long enough for that to say something."""
-    import numpy as np
     words = re.findall(r"\w+|[^\w\s]", program)
     hashes = np.array([hash64(" ".join(words[i:i + 4]).encode()) for i in range(max(1, len(words) - 3))], np.uint64)
     rng = np.random.default_rng(0)
@@ -1777,23 +1630,20 @@ def near_duplicate(program, seen):
     keys = [hash64(bytes([band]) + least[8 * band:8 * band + 8].tobytes()) for band in range(8)]
     types, details = node_types(ast.parse(program))
     if len(types) >= 40:
-        keys.append(hash64(repr((types, details)).encode("utf-8", "surrogatepass")))
+        keys.append(hash_text(repr((types, details))))
     return not all([seen.add(key) for key in keys])  # a list: every key is added
 
 
 def exercises(args):
     """Names of functions x topics -> {"text": signature, docstring and body, "name", "topic"}, each checked."""
-    seen, names, found = Seen(), Counter(), Counter()
-    box = None
     from sandbox import Program, Sandbox, SandboxError
-    if not args.no_run and not args.dry_run:
-        try:
-            box = Sandbox(args.workers)
-        except SandboxError as error:
-            raise SystemExit(f"the examples cannot be run safely here: {error}; --no_run keeps exercises without running them")
+    seen, names, found = Seen(), set(), Counter()
+    try:
+        box = None if args.no_run or args.dry_run else Sandbox(args.workers)
+    except SandboxError as error:
+        raise SystemExit(f"the examples cannot be run safely here: {error}; --no_run keeps exercises without running them")
 
     def keep(records, dropped):
-        from tqdm import tqdm
         records = iter(tqdm(records, desc="check", unit="answer"))
         while chunk := list(itertools.islice(records, 100)):
             programs = []
@@ -1815,7 +1665,7 @@ def exercises(args):
                 if box and verdicts[i].status != "passed":
                     dropped[f"examples that {'do not hold' if verdicts[i].status == 'failed' else 'end in ' + verdicts[i].status}"] += 1
                     continue
-                names[hash_text(name)] += 1
+                names.add(hash_text(name))
                 found["with examples"] += bool(test)
                 yield {"text": program, "name": name, **about}
 
@@ -1827,9 +1677,8 @@ def exercises(args):
         if box:
             box.close()
     if kept:
-        total = sum(names.values())
-        print(f"duplicate rate {found['near duplicates'] / max(1, found['exercises']):.1%} of {found['exercises']:,} found; {len(names) / total:.1%} "
-              f"distinct names; {found['with examples'] / total:.1%} have examples, which " + ("hold" if box else "were not run"))
+        print(f"duplicate rate {found['near duplicates'] / max(1, found['exercises']):.1%} of {found['exercises']:,} found; {len(names) / kept:.1%} "
+              f"distinct names; {found['with examples'] / kept:.1%} have examples, which " + ("hold" if box else "were not run"))
         print(f"next: python prepare_data.py decontaminate {args.out} --out {beside(args.out, '_clean.jsonl')}")
 
 
@@ -1837,9 +1686,11 @@ def exercises(args):
 
 GRAM = 13
 TAUS = (0.95, 0.9, 0.85, 0.8)  # the paper's
+SMALL = 30                     # nodes: innocent functions often share a tree of fewer, so there the details must match as well
 NODE_TYPES = [cls for cls in vars(ast).values() if isinstance(cls, type) and issubclass(cls, ast.AST)]
 NODE_TYPES = {cls: number for number, cls in enumerate(sorted(NODE_TYPES, key=lambda cls: cls.__name__))}
 NODE_TYPES[ast.AnnAssign] = NODE_TYPES[ast.Assign]
+Problem = namedtuple("Problem", "task_id words prose types details")  # words of its docstrings; of each, those before the examples
 
 
 def node_types(tree):
@@ -1873,6 +1724,24 @@ def words_of(text):
     return re.findall(r"\w+", text.lower())
 
 
+def problem_of(problem):
+    """A problem of eval_humaneval.py as exercises are compared with it."""
+    tree = parsed(problem.prompt.rstrip() + "\n" + "    pass\n" * bool(problem.start))
+    docs = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.FunctionDef))] if tree else []
+    docs = [*filter(None, docs)] or [problem.prompt]
+    examples = re.compile(rf">>>|(?i:\bexamples?\b|\be\.g\.)|\bassert\b|=>|➞|\b{re.escape(problem.entry_point or 'assert')}\s*\(")
+    return Problem(problem.task_id, words_of("\n".join(docs)), [words_of(examples.split(doc)[0]) for doc in docs],
+                   *node_types(ast.parse(problem.start + problem.canonical)))
+
+
+def bits_of(sequence):
+    """({element: bits at its places}, all bits) for common_length."""
+    masks = {}
+    for i, x in enumerate(sequence):
+        masks[x] = masks.get(x, 0) | 1 << i
+    return masks, (1 << len(sequence)) - 1
+
+
 def common_length(masks, full, sequence):
     """Length of the longest common subsequence of `sequence` and one whose element x stands at the bits masks[x]: the dynamic
     program's rows as the bits of one integer (Hyyro 2004), so that a pair of functions takes some 20 microseconds."""
@@ -1883,137 +1752,107 @@ def common_length(masks, full, sequence):
     return (full ^ v).bit_count()
 
 
-def start_decontaminate(problems, tau, ngrams):
-    """problems: [(task_id, words of its docstring, node types)]."""
-    import numpy as np
-    global worker
-    start_plain_worker()
-    grams, masks = {}, []
-    for p, (_, words, types) in enumerate(problems):
-        if ngrams:
-            for i in range(len(words) - GRAM + 1):
-                grams.setdefault(tuple(words[i:i + GRAM]), set()).add(p)
-        positions = {}
-        for i, x in enumerate(types):
-            positions[x] = positions.get(x, 0) | 1 << i
-        masks.append((positions, (1 << len(types)) - 1))
-    bags = np.array([np.bincount(types, minlength=len(vars(ast))) for _, _, types in problems]).T.copy()  # (types, problems)
-    worker = problems, tau, grams, masks, bags, np.array([len(types) for _, _, types in problems]), np.zeros(len(problems))
+def match_rate(a, b):
+    return 2 * common_length(*bits_of(a), b) / (len(a) + len(b)) if a or b else 1.0
+
+
+def setup_decontaminate(problems, tau, ngrams):
+    grams = {}
+    for p, problem in enumerate(problems):
+        for i in range((len(problem.words) - GRAM + 1) * ngrams):
+            grams.setdefault(tuple(problem.words[i:i + GRAM]), set()).add(p)
+    bags = np.array([np.bincount(problem.types, minlength=len(vars(ast))) for problem in problems]).T.copy()  # (types, problems)
+    return problems, tau, grams, [bits_of(problem.types) for problem in problems], bags, np.zeros(len(problems))
 
 
 def decontaminate_task(task):
-    """Compare a task's exercises with all problems. Returns (serial, (kept, counts, corrupt, hits)): kept [(line number, line)],
-    hits [(problem, rate, line number, text, stage)] of contamination and of exercises closer to a problem than any before."""
-    import numpy as np
-    problems, tau, grams, masks, bags, lengths, best = worker
-    serial, field, (first, lines) = task
-    kept, counts, corrupt, hits = [], Counter(), [], []
-    for number, line in enumerate(lines, first):
-        try:
-            text = read_text(line, field)
-        except ValueError as error:
-            if line.strip():
-                corrupt.append(f"{number} ({error})")
-            continue
+    """Compare a task's exercises with all problems. Returns (kept, counts, corrupt, copied, nearer): kept [(line number, line)], copied
+    {problem} by 13-grams, nearer [(problem, rate, line number, text)] of exercises closer to a problem than any before."""
+    problems, tau, grams, bits, bags, best = worker
+    _, _, first, read, lines = task
+    lengths, lowest = bags.sum(0), min(tau, TAUS[-1])
+    kept, counts, corrupt, copied, nearer = [], Counter(), [], set(), []
+    for number, line, text in read_items(read, lines, first, Counter(), corrupt):
         counts["exercises"] += 1
-        found = set()
-        words = words_of(text) if grams else []
+        found, words = set(), words_of(text) if grams else []
         for p in set().union(*(grams[gram] for i in range(len(words) - GRAM + 1) if (gram := tuple(words[i:i + GRAM])) in grams)):
-            # 13 words in a row may be a common phrase: more than half of the problem's words must be there, in order
-            matcher = difflib.SequenceMatcher(None, problems[p][1], words, autojunk=False)
-            if sum(block.size for block in matcher.get_matching_blocks()) > 0.5 * len(problems[p][1]):
-                found.add("13-grams")
-                hits.append((p, 0.0, number, text, "13-grams"))
-        if tau:
-            try:
-                types = node_types(ast.parse(text))[0]
-            except (SyntaxError, ValueError, RecursionError, MemoryError):
-                types = []
-                counts["no Python (syntax not compared)"] += 1
-            highest = 0.0
-            if types:
-                # 2 * common / (length + length) is at most what the bags of node types allow, and the lengths with them: almost all
-                # pairs end here, below the lowest tau and below the closest pair seen so far
-                bag = np.bincount(types, minlength=len(bags))
-                there = bag.nonzero()[0]
-                bound = 2 * np.minimum(bags[there], bag[there, None]).sum(0) / (lengths + len(types))
-                for p in ((bound >= min(tau, TAUS[-1])) | (bound > best)).nonzero()[0].tolist():
-                    rate = 2 * common_length(*masks[p], types) / (lengths[p] + len(types))
-                    highest = max(highest, rate)
-                    if rate >= tau or rate > best[p]:
-                        hits.append((p, float(rate), number, text if rate > best[p] else "", "syntax" if rate >= tau else ""))
-                        best[p] = max(best[p], rate)
-                        if rate >= tau:
-                            found.add("syntax")
-            for t in TAUS:
-                counts[f"tau {t}"] += bool(highest >= t)
+            # 13 words in a row may be a common phrase: more than half of the problem's words, or of those before its first example,
+            # must be there, in order
+            for wanted in (problems[p].words, *problems[p].prose):
+                matcher = difflib.SequenceMatcher(None, wanted, words, autojunk=False)
+                if sum(block.size for block in matcher.get_matching_blocks()) > 0.5 * len(wanted):
+                    found.add("13-grams")
+                    copied.add(p)
+                    break
+        tree = parsed(text) if tau else None
+        counts["no Python"] += bool(tau and not tree)
+        types, details = node_types(tree) if tree else ([], [])
+        highest = 0.0
+        if types:
+            # A rate is at most what the bags of node types allow, and the lengths with them: almost all pairs end here, below the
+            # lowest tau and below the closest pair seen so far
+            bag = np.bincount(types, minlength=len(bags))
+            there = bag.nonzero()[0]
+            bound = 2 * np.minimum(bags[there], bag[there, None]).sum(0) / (lengths + len(types))
+            for p in ((bound >= lowest) | (bound > best)).nonzero()[0].tolist():
+                rate = float(2 * common_length(*bits[p], types) / (lengths[p] + len(types)))
+                if rate >= lowest and lengths[p] < SMALL:
+                    rate = min(rate, match_rate([*map(repr, problems[p].details)], [*map(repr, details)]))
+                highest = max(highest, rate)
+                if rate > best[p]:
+                    nearer.append((p, rate, number, text))
+                    best[p] = rate
+        if highest >= tau > 0:
+            found.add("syntax")
+        counts.update([*found, *(f"tau {t}" for t in TAUS if highest >= t)])
         if not found:
             kept.append((number, line))
-        counts.update(found)
-    return serial, (kept, counts, corrupt, hits)
+    return kept, counts, corrupt, copied, nearer
 
 
 def decontaminate(args):
     """Exercises -> those that are not close to a problem of the benchmarks (paper, section 5 and appendix C), a report, and the list
     of similar problems for the evaluation. 13-grams and syntax trees catch copies, also renamed or rearranged ones, not
-    paraphrases; an --encoder adds the distance of embeddings for these, with a threshold that the paper does not state."""
-    from tqdm import tqdm
+    paraphrases, nor a copied docstring of fewer than 13 words above other code; an --encoder adds the distance of embeddings for
+    these, with a threshold that the paper does not state."""
     from eval_humaneval import load_benchmark
-    if os.path.exists(args.out):
-        raise SystemExit(f"{args.out} is there already: remove it to make it anew, or choose another --out")
-    problems, texts = [], []
-    for name in args.against:
-        for problem in load_benchmark(name)[0]:
-            code = problem.start + problem.canonical
-            doc = ""
-            with suppress(SyntaxError):
-                trees = [node for node in ast.walk(ast.parse(problem.prompt.rstrip() + "\n" + "    pass\n" * bool(problem.start)))
-                         if isinstance(node, (ast.Module, ast.FunctionDef))]
-                doc = "\n".join(filter(None, map(ast.get_docstring, trees)))
-            problems.append((problem.task_id, words_of(doc or problem.prompt), node_types(ast.parse(code))[0]))
-            texts.append(problem.prompt + problem.canonical)
-    total = input_bytes([args.exercises], ())
+    total = input_bytes(args, (), (".jsonl", ".jsonl.gz"))
+    benchmark = [problem for name in args.against for problem in load_benchmark(name)[0]]  # MBPP's two versions share their task_ids
+    problems = [*map(problem_of, benchmark)]
+    close, nearest = {}, {}
     if args.encoder:
-        close, nearest = near_embeddings(args, [task for task, _, _ in problems], texts)
+        close, nearest = near_embeddings(args, benchmark)
         if close is None:
             return
-    else:
-        close, nearest = {}, {}
-    counts, corrupt, kept = Counter(), [], 0
-    best, stages = {}, {task: set() for task, _, _ in problems}
-    for p in close.values():
-        stages[problems[p][0]].add("embedding")
-    started = time.time()
-    numbered = ((size, (serial, args.field, task)) for serial, (size, task) in enumerate(line_tasks(args.exercises)))
-    work = in_parallel(decontaminate_task, numbered, args.workers, start_decontaminate, (problems, args.tau, args.ngrams))
+    counts, corrupt, kept, started = Counter({"embedding": len(close)}), [], 0, time.time()
+    best, stages = {p.task_id: (0.0, 0, "") for p in problems}, {p.task_id: set() for p in problems}
+    for task in close.values():
+        stages[task].add("embedding")
+    work = in_parallel(decontaminate_task, tasks(source_files(args, (), (".jsonl", ".jsonl.gz")), ["text"]), args.workers,
+                       setup_decontaminate, problems, args.tau, args.ngrams)
     with whole_file(args.out) as out, tqdm(total=total, unit="B", unit_scale=True, desc="decontaminate") as bar:
-        for size, (lines, more, bad, hits) in in_order(work):
+        for size, (lines, more, bad, copied, nearer) in work:
             counts.update(more)
             corrupt += bad
-            for p, rate, number, text, stage in hits:
-                task = problems[p][0]
-                if stage:
-                    stages[task].add(stage)
-                if rate > best.get(task, (0, 0, ""))[0] and text:
-                    best[task] = rate, number, text
+            for p in copied:
+                stages[problems[p].task_id].add("13-grams")
+            for p, *pair in nearer:
+                best[problems[p].task_id] = max(best[problems[p].task_id], tuple(pair), key=lambda pair: pair[0])
             for number, line in lines:
-                if number in close:
-                    counts["embedding only"] += 1
-                else:
+                if number not in close:
                     out.write(line.rstrip(b"\r\n") + b"\n")
                     kept += 1
             bar.update(size)
-    seconds = time.time() - started
+    seconds, similar = max(time.time() - started, 1e-9), beside(args.out, ".similar.jsonl")
     tell_corrupt(args.exercises, corrupt)
-    counts["embedding"] = len(close)
     rows = []
-    for task, _, _ in sorted({task: problem for problem in problems for task in problem[:1]}.values(), key=lambda problem: problem[0]):
-        rate, number, text = best.get(task, (0.0, 0, ""))
+    for task, (rate, number, text) in sorted(best.items()):
+        stages[task].update(["syntax"] * (rate >= args.tau > 0))
         rows.append({"task_id": task, "rate": round(rate, 4), "similar": bool(stages[task]), "found_by": sorted(stages[task]),
                      "line": number, "closest": text, **nearest.get(task, {})})
-    with whole_file(beside(args.out, ".similar.jsonl")) as f:
+    with whole_file(similar) as f:
         f.writelines(map(json_line, rows))
-    table = {str(t): {"exercises": counts[f"tau {t}"], "problems": sum(row["rate"] >= t for row in rows)} for t in TAUS if args.tau}
+    table = {str(t): {"exercises": counts[f"tau {t}"], "problems": sum(rate >= t for rate, _, _ in best.values())} for t in TAUS if args.tau}
     found = {name: counts[name] for name in ("13-grams", "syntax", "embedding")}
     report = {"exercises": counts["exercises"], "kept": kept, "found": found, "at_tau": table, "corrupt_lines": corrupt,
               "settings": {name: getattr(args, name) for name in ("against", "ngrams", "tau", "encoder", "distance")}}
@@ -2021,154 +1860,252 @@ def decontaminate(args):
         f.write(json.dumps(report, indent=2).encode())
     for t, row in table.items():
         print(f"tau {t}: {row['exercises']:,} exercises are as close as that to one of {row['problems']:,} problems of {len(rows):,}")
-    similar, unparsed = beside(args.out, ".similar.jsonl"), counts["no Python (syntax not compared)"]
-    print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}" + (" (some for two reasons)" if kept else "")
-          + (f"; {unparsed:,} are no Python, their syntax was not compared" if unparsed else ""))
-    print(f"{counts['exercises'] * len(problems) / max(seconds, 1e-9) / 1e6:.2f} million pairs/s; the closest exercise of every problem: {similar}")
+    print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}"
+          + " (some for two reasons)" * (kept + sum(found.values()) > counts["exercises"])
+          + (f"; {counts['no Python']:,} are no Python, their syntax was not compared" if counts["no Python"] else ""))
+    print(f"{counts['exercises'] * len(problems) / seconds / 1e6:.2f} million pairs/s; the closest exercise of every problem: {similar}")
     print(f"next: python prepare_data.py tokenize {args.out} --out data/codeexercises; and later python eval_humaneval.py MODEL --similar {similar}")
 
 
-def near_embeddings(args, tasks_, texts):
-    """({line: problem} of the exercises whose normalised embedding lies within --distance of a problem's, {task: closest})."""
-    import numpy as np
+def near_embeddings(args, benchmark):
+    """({line: task} of the exercises whose normalised embedding lies within --distance of a problem's, {task: its closest exercise})."""
+    blocks = embed(args.exercises, args.encoder, args.device)
+    if blocks is None:
+        return None, None
+    unit = lambda x: x.astype(np.float32) / np.linalg.norm(x.astype(np.float32), axis=1, keepdims=True)
     with tempfile.TemporaryDirectory() as folder:
-        blocks = embed(read_documents(args.exercises), args.exercises, args.encoder, args.max_tokens, args.device)
-        if blocks is None:
-            return None, None
         path = os.path.join(folder, "problems.jsonl")
         with whole_file(path) as f:
-            f.writelines(json_line({"text": text}) for text in texts)
-        unit = lambda x: x.astype(np.float32) / np.linalg.norm(x.astype(np.float32), axis=1, keepdims=True)
-        of_problems = embed(read_documents(path), path, args.encoder, args.max_tokens, args.device)
-        P = np.concatenate([unit(np.load(block)["vectors"]) for block in of_problems])
-    close, best, line = {}, np.full(len(P), np.inf), np.zeros(len(P), int)
+            f.writelines(json_line({"text": problem.prompt + problem.canonical}) for problem in benchmark)
+        P = np.concatenate([unit(np.load(block)["vectors"]) for block in embed(path, args.encoder, args.device)])
+    ids, close, best, line = [problem.task_id for problem in benchmark], {}, np.full(len(P), np.inf), np.zeros(len(P), int)
     for block in map(np.load, blocks):  # (2048, D) x (D, problems) at a time
         distance = np.sqrt(np.maximum(0, 2 - 2 * unit(block["vectors"]) @ P.T))
-        at, nearest = distance.argmin(0), distance.argmin(1)
         for i in (distance.min(1) <= args.distance).nonzero()[0]:
-            close[int(block["lines"][i])] = int(nearest[i])
-        line = np.where(distance.min(0) < best, block["lines"][at], line)
+            close[int(block["lines"][i])] = ids[distance[i].argmin()]
+        line = np.where(distance.min(0) < best, block["lines"][distance.argmin(0)], line)
         best = np.minimum(best, distance.min(0))
-    return close, {task: {"distance": round(float(d), 4), "nearest_line": int(n)} for task, d, n in zip(tasks_, best, line)}
+    return close, {task: {"distance": round(float(d), 4), "nearest_line": int(n)} for task, d, n in zip(ids, best, line)}
+
+
+# ---- tokenize --------------------------------------------------------------------------------------------------------
+
+SUFFIXES = (".py", ".txt", ".md"), (".jsonl", ".jsonl.gz")
+BUCKET_BYTES = 32 << 20         # of input in one bucket of the sort, which is sorted in memory
+RECORD = struct.Struct("<QI?")  # one document in a bucket: key to sort by, number of bytes of its tokens, is it for validation
+
+
+def setup_tokenize(tokenizer, seed, val):
+    from tokenizer import load_tokenizer
+    return load_tokenizer(tokenizer), seed, val
+
+
+def tokenize_task(task):
+    """Tokenize a task's documents. Returns (documents, characters of text, skipped): each document as (key to sort by, is it for
+    validation, its tokens as the bytes of a uint16 array), and {reason: count}."""
+    encoding, seed, val = worker
+    source, _, first, read, items = task
+    documents, characters, skipped = [], 0, Counter()
+    for number, _, text in read_items(read, items, first, skipped, []):
+        try:
+            tokens = encoding.encode_to_numpy(text, disallowed_special=())  # as encode_ordinary, without a Python list
+        except ValueError:  # tiktoken's stack ends at a run of several 100,000 white space characters
+            skipped["a huge run of white space"] += 1
+            continue
+        documents.append((hash64(f"{seed} {source} {number}".encode()), hash_text(text) / 2**64 < val,
+                          np.append(tokens, encoding.eot_token).astype(np.uint16).tobytes()))
+        characters += len(text)
+    return documents, characters, skipped
+
+
+def tokenize(args):
+    """Documents -> what train.py reads. Sources are folders (their .py, .txt and .md files; hidden folders are left out), such files by
+    name, and .jsonl or .jsonl.gz with the text in one field. It writes
+
+        train.bin, val.bin   token ids as uint16, flat, <|endoftext|> after each document
+        meta.json            tokenizer, counts, sha256 of both, what was skipped and why; written last: with it the data is whole
+
+    The order of documents is random but a function of --seed and the sources alone, and memory stays flat at any size: it is an
+    external bucket sort by a hash, and only a single document must fit in memory. A document goes to validation by the hash of
+    its text, so adding sources later moves none from one side to the other, and two copies of a text are never on both sides."""
+    from tokenizer import load_tokenizer
+    if os.path.exists(os.path.join(args.out, "meta.json")):
+        raise SystemExit(f"{args.out} is complete already: remove it to make it anew, or choose another --out")
+    vocab_size = load_tokenizer(args.tokenizer).n_vocab  # in this process first: downloads the ranks once, or says why not
+    assert vocab_size <= 1 << 16, "token ids must fit in uint16"
+    total = input_bytes(args, *SUFFIXES)
+    new = not os.path.exists(args.out)
+    os.makedirs(args.out, exist_ok=True)
+    lock(os.open(args.out, os.O_RDONLY), args.out)  # held until this process ends
+    temporary = os.path.join(args.out, "tokenize.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)  # of a run that was killed
+    os.mkdir(temporary)
+    try:
+        meta = {"tokenizer": args.tokenizer, "vocab_size": vocab_size, "dtype": "uint16", "seed": args.seed, "val_share": args.val,
+                "sources": args.sources, **sort_documents(args, temporary, total)}
+        train, val = meta["train"], meta["val"]
+        if not train["documents"] or not val["documents"]:
+            raise SystemExit(f"{train['documents']} documents for training and {val['documents']} for validation: "
+                             f"both need one; set the share for validation with --val (now {args.val}) or add documents")
+        with whole_file(os.path.join(temporary, "meta.json")) as f:
+            f.write(json.dumps(meta, indent=2).encode())
+        for file in ("train.bin", "val.bin", "meta.json"):
+            os.replace(os.path.join(temporary, file), os.path.join(args.out, file))
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+        if new and not os.listdir(args.out):
+            os.rmdir(args.out)
+    print(f"{args.out}: {train['tokens']:,} tokens of {train['documents']:,} documents to train on, "
+          f"{val['tokens']:,} of {val['documents']:,} for validation")
+    print(f"{meta['text_characters'] / (train['tokens'] + val['tokens']):.2f} characters per token; skipped: {listed(meta['skipped'])}")
+    print(f"next: python train.py CONFIG --data_dir={args.out} --out_dir=out/NAME, or finetune.py; configs/ has examples")
+
+
+def sort_documents(args, temporary, total):
+    """Tokenize all documents into buckets by the leading bits of their keys, then append the buckets one after the other,
+    each sorted, to train.bin and val.bin: the order is that of the keys, whatever the number of buckets or workers."""
+    text = total + sum(5 * size_of(source) for source in args.sources if source.endswith(".gz"))  # a guess: code packs about sixfold
+    bits = min(9, (text // BUCKET_BYTES).bit_length())  # at most 512 files are open
+    buckets = [open(os.path.join(temporary, f"{b}.bucket"), "wb") for b in range(1 << bits)]
+    skipped, characters = Counter(), 0
+    work = in_parallel(tokenize_task, tasks(source_files(args, *SUFFIXES), [args.field]), args.workers,
+                       setup_tokenize, args.tokenizer, args.seed, args.val)
+    with tqdm(total=total, unit="B", unit_scale=True, desc="tokenize") as bar:
+        for size, (documents, chars, skips) in work:
+            for key, for_val, tokens in documents:
+                buckets[key >> (64 - bits)].write(RECORD.pack(key, len(tokens), for_val) + tokens)
+            skipped.update(skips)
+            characters += chars
+            bar.update(size)
+    counts = {split: {"tokens": 0, "documents": 0} for split in ("train", "val")}
+    hashes = {split: hashlib.sha256() for split in counts}
+    with whole_file(os.path.join(temporary, "train.bin")) as train, whole_file(os.path.join(temporary, "val.bin")) as val:
+        for bucket in tqdm(buckets, desc="shuffle", unit="bucket", disable=len(buckets) == 1):
+            bucket.close()
+            with open(bucket.name, "rb") as f:
+                data = f.read()
+            os.remove(bucket.name)
+            documents, at = [], 0
+            while at < len(data):
+                key, size, for_val = RECORD.unpack_from(data, at)
+                documents.append((key, at + RECORD.size, size, for_val))
+                at += RECORD.size + size
+            for key, at, size, for_val in sorted(documents):
+                split, tokens = "val" if for_val else "train", memoryview(data)[at:at + size]
+                (val if for_val else train).write(tokens)
+                hashes[split].update(tokens)
+                counts[split]["tokens"] += size // 2
+                counts[split]["documents"] += 1
+    for split in counts:
+        counts[split]["sha256"] = hashes[split].hexdigest()
+    return {**counts, "text_characters": characters, "skipped": skipped}
 
 
 # ---- command line ----------------------------------------------------------------------------------------------------
 
+STAGES = {
+    "collect": (collect, "code, StackOverflow -> one file of distinct documents"),
+    "annotate": (annotate, "a sample of documents -> educational scores by a teacher"),
+    "filter": (filter_documents, "documents + scores -> the most educational documents"),
+    "textbooks": (textbooks, "topics x audiences x real code -> textbook sections by a teacher"),
+    "exercises": (exercises, "names of functions -> exercises by a teacher, checked"),
+    "decontaminate": (decontaminate, "exercises -> those that are not close to a benchmark's problem"),
+    "tokenize": (tokenize, "documents -> train.bin, val.bin, meta.json"),
+}
+
+
+def within(low, high, kind=float):
+    def number(text):
+        if not low <= kind(text) <= high:
+            raise argparse.ArgumentTypeError(f"{text}, where {low} to {high} is expected")
+        return kind(text)
+    return number
+
+
+def jsonl(path):
+    if not path.endswith((".jsonl", ".jsonl.gz")):
+        raise argparse.ArgumentTypeError(f"{path}, where a .jsonl or .jsonl.gz file is expected")
+    return path
+
+
 def parse_args(argv=None):
+    teacher, count = "annotate textbooks exercises", within(1, math.inf, int)
+    options = [  # the stages that have it, its name, the rest of add_argument
+        ("collect", "sources", dict(nargs="+", help="folders (of .py, .jsonl(.gz), .parquet), such files, StackOverflow's Posts.xml")),
+        ("tokenize", "sources", dict(nargs="+", help="folders (of .py, .txt, .md), such files, .jsonl, .jsonl.gz")),
+        ("annotate filter", "documents", dict(type=jsonl, help=".jsonl(.gz) that collect wrote")),
+        ("decontaminate", "exercises", dict(type=jsonl, help=".jsonl(.gz) that exercises wrote")),
+        ("tokenize", "--out", dict(required=True, help="folder to write")),
+        ("collect filter decontaminate " + teacher, "--out", dict(required=True, type=jsonl, help="file to write, .jsonl or .jsonl.gz")),
+
+        ("collect", "--field", dict(help=f"of a .jsonl or column of a .parquet that holds the text (the first there of {', '.join(FIELDS)})")),
+        ("tokenize", "--field", dict(default="text", help="of a .jsonl line that holds the text")),
+        ("collect tokenize", "--exclude", dict(nargs="+", default=[], metavar="NAME", help="names (or patterns) of files and folders to leave out")),
+        ("annotate", "--samples", dict(type=count, default=100_000, help="documents to label (the paper: about 100k)")),
+        ("filter", "--labels", dict(required=True, type=jsonl, help=".jsonl that annotate wrote")),
+        ("filter", "--keep", dict(type=within(0, 1), default=0.17, help="share of the documents to keep (the paper: about 0.17)")),
+        ("textbooks", "--count", dict(type=count, default=1_000_000, help="sections to keep")),
+        ("textbooks", "--seeds", dict(type=jsonl, help=".jsonl(.gz) of real code to take snippets from (default: Python's standard library)")),
+        ("exercises", "--count", dict(type=count, default=900_000, help="exercises to keep")),
+        ("exercises", "--per_call", dict(type=count, default=5, help="exercises to ask for at once")),
+        ("exercises", "--no_run", dict(action="store_true", help="do not run the examples in the sandbox")),
+        ("decontaminate", "--against", dict(nargs="+", default=["humaneval", "mbpp"], help="benchmarks that eval_humaneval.py knows (add "
+                                            "mbpp-sanitized if you report it), or .jsonl files in HumanEval's format")),
+        ("decontaminate", "--tau", dict(type=within(0, 1), default=0.95, help="drop at this match rate of syntax trees and above (paper: 0.95 "
+                                        "to 0.8); 0: do not compare them")),
+        ("decontaminate", "--ngrams", dict(type=int, default=1, choices=(0, 1), help=f"compare {GRAM}-grams of words")),
+        ("decontaminate", "--encoder", dict(help="compare embeddings too, by this checkpoint or Hugging Face folder")),
+        ("decontaminate", "--distance", dict(type=within(0, 2), default=0.1, help="drop at this L2 distance of embeddings and below (our choice)")),
+        ("filter", "--encoder", dict(required=True, help="embeds documents: a checkpoint of train.py, or a folder such as codegen-350M-mono")),
+        ("filter decontaminate", "--device", dict(default="auto", help="auto, cuda, mps or cpu")),
+        ("tokenize", "--tokenizer", dict(default="codegen", choices=("codegen", "bytes"), help="phi-1's, or plain bytes")),
+        ("tokenize", "--val", dict(type=within(0, 1), default=0.01, help="share of the documents for validation")),
+        ("collect exercises decontaminate tokenize", "--workers", dict(type=count, default=os.cpu_count(), help="processes")),
+        ("tokenize " + teacher, "--seed", dict(type=int, default=1337, help="of samples, prompts, the order of documents")),
+
+        (teacher, "--model", dict(required=True, help="the teacher, as its server calls it")),
+        (teacher, "--price", dict(type=float, nargs=2, metavar=("IN", "OUT"), help=f"dollars per million tokens (known for {', '.join(PRICES)}; "
+                                  "0 for another server than OpenAI's)")),
+        (teacher, "--budget", dict(type=within(0, math.inf), default=math.inf, help="dollars, of all runs with this --out together; what is under "
+                                   "way when it is reached comes on top")),
+        ("annotate", "--temperature", dict(type=within(0, 2), default=0.0, help="of the teacher's sampling")),
+        ("textbooks exercises", "--temperature", dict(type=within(0, 2), default=1.0, help="of the teacher's sampling")),
+        ("annotate", "--max_tokens", dict(type=count, default=300, help="the longest answer; longer ones are dropped")),
+        ("textbooks", "--max_tokens", dict(type=count, default=2500, help="the longest answer; longer ones are dropped")),
+        ("exercises", "--max_tokens", dict(type=count, default=4000, help="the longest answer; longer ones are dropped")),
+        (teacher, "--reasoning_effort", dict(default="none", help="for models that think first; '' sends nothing")),
+        (teacher, "--concurrency", dict(type=count, default=32, help="requests at once")),
+        (teacher, "--timeout", dict(type=within(0.1, math.inf), default=600, help="seconds to wait for an answer before asking again")),
+        (teacher, "--batch", dict(action="store_true", help="use the Batch API: half the price, within 24 hours")),
+        (teacher, "--dry-run", dict(action="store_true", help="print three prompts and the expected price; no call is made")),
+    ]
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    stages = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
-
-    def stage(name, help, out):
-        p = stages.add_parser(name, help=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
-        p.add_argument("--out", required=True, help=out)
-        return p
-
-    def add_workers(p):
-        p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes")
-
-    def add_client(p, temperature, max_tokens, concurrency=32):
-        p.add_argument("--model", required=True, help="the teacher, as its server calls it")
-        p.add_argument("--price", type=float, nargs=2, metavar=("IN", "OUT"), help="dollars per million tokens (known for "
-                       f"{', '.join(PRICES)}; 0 for another server than OpenAI's)")
-        p.add_argument("--budget", type=float, default=math.inf, 
-                       help="dollars, of all runs with this --out together; what is under way when it is reached comes on top")
-        p.add_argument("--temperature", type=float, default=temperature, help="of the teacher's sampling")
-        p.add_argument("--max_tokens", type=int, default=max_tokens, help="the longest answer; longer ones are cut off and dropped")
-        p.add_argument("--reasoning_effort", default="none", help="for models that think first; '' sends nothing")
-        p.add_argument("--concurrency", type=int, default=concurrency, help="requests at once")
-        p.add_argument("--timeout", type=float, default=600, help="seconds to wait for an answer before asking again")
-        p.add_argument("--seed", type=int, default=1337, help="of samples and prompts")
-        p.add_argument("--batch", action="store_true", help="use the Batch API: half the price, within 24 hours")
-        p.add_argument("--dry-run", action="store_true", help="print three prompts and the expected price; no call is made")
-
-    def add_encoder(p, required):
-        p.add_argument("--encoder", required=required, 
-                       help="embeds documents: a checkpoint of train.py, or a Hugging Face folder such as codegen-350M-mono")
-        p.add_argument("--max_tokens", type=int, default=1024, help="of a document that are embedded")
-        p.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
-
-    p = stage("collect", "code, StackOverflow -> one file of distinct documents", "file to write, .jsonl or .jsonl.gz")
-    p.add_argument("sources", nargs="+", help="folders (of .py, .jsonl(.gz), .parquet), such files, StackOverflow's Posts.xml")
-    p.add_argument("--field", help=f"of a .jsonl or column of a .parquet that holds the text (the first there of {', '.join(FIELDS)})")
-    p.add_argument("--exclude", nargs="+", default=[], metavar="NAME", help="names (or patterns) of files and folders to leave out")
-    add_workers(p)
-
-    p = stage("annotate", "a sample of documents -> educational scores by a teacher", "labels to write, .jsonl")
-    p.add_argument("documents", help=".jsonl(.gz) that collect wrote")
-    p.add_argument("--samples", type=int, default=100_000, help="documents to label (the paper: about 100k)")
-    add_client(p, 0.0, 300)
-
-    p = stage("filter", "documents + scores -> the most educational documents", "file to write, .jsonl or .jsonl.gz")
-    p.add_argument("documents", help=".jsonl(.gz) that collect wrote")
-    p.add_argument("--labels", required=True, help=".jsonl that annotate wrote")
-    p.add_argument("--keep", type=float, default=0.17, help="share of the documents to keep (the paper: about 0.17)")
-    add_encoder(p, True)
-
-    p = stage("textbooks", "topics x audiences x real code -> textbook sections by a teacher", "file to write, .jsonl")
-    p.add_argument("--count", type=int, default=1_000_000, help="sections to keep")
-    p.add_argument("--seeds", help=".jsonl(.gz) of real code to take snippets from, such as data/filtered.jsonl.gz "
-                   "(default: Python's standard library)")
-    add_client(p, 1.0, 2500)
-
-    p = stage("exercises", "names of functions -> exercises by a teacher, checked", "file to write, .jsonl")
-    p.add_argument("--count", type=int, default=900_000, help="exercises to keep")
-    p.add_argument("--per_call", type=int, default=5, help="exercises to ask for at once")
-    p.add_argument("--no_run", action="store_true", help="do not run the examples in the sandbox")
-    add_client(p, 1.0, 4000)
-    add_workers(p)
-
-    p = stage("decontaminate", "exercises -> those that are not close to a benchmark's problem", "file to write, .jsonl or .jsonl.gz")
-    p.add_argument("exercises", help=".jsonl(.gz) that exercises wrote")
-    p.add_argument("--against", nargs="+", default=["humaneval", "mbpp"],
-                   help="benchmarks that eval_humaneval.py knows (add mbpp-sanitized if you report it), or .jsonl files in HumanEval's format")
-    p.add_argument("--tau", type=float, default=0.95,
-                   help="drop at this match rate of syntax trees and above (paper: 0.95 to 0.8); 0: do not compare them")
-    p.add_argument("--ngrams", type=int, default=1, choices=(0, 1), help=f"compare {GRAM}-grams of words")
-    p.add_argument("--distance", type=float, default=0.1, help="drop at this L2 distance of embeddings and below, with --encoder (our choice)")
-    p.add_argument("--field", default="text", help="field of a line that holds the exercise")
-    add_encoder(p, False)
-    add_workers(p)
-
-    p = stage("tokenize", "documents -> train.bin, val.bin, meta.json", "folder to write")
-    p.add_argument("sources", nargs="+", help="folders, files, .jsonl, .jsonl.gz")
-    p.add_argument("--tokenizer", default="codegen", choices=("codegen", "bytes"), help="phi-1's, or plain bytes")
-    p.add_argument("--field", default="text", help="field of a .jsonl line that holds the text")
-    p.add_argument("--exclude", nargs="+", default=[], metavar="NAME",
-                   help="names (or patterns) of files and folders to leave out")
-    p.add_argument("--val", type=float, default=0.01, help="share of the documents for validation")
-    p.add_argument("--seed", type=int, default=1337, help="of the order of documents")
-    add_workers(p)
-
+    parsers = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
+    for stage, (_, help) in STAGES.items():
+        p = parsers.add_parser(stage, help=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        for stages, name, settings in options:
+            if stage in stages.split():
+                p.add_argument(name, **settings)
     args = parser.parse_args(argv)
-    if args.stage == "tokenize" and not 0 < args.val < 1:
-        parser.error(f"--val is {args.val}; a share between 0 and 1 is expected")
-    for name in ("workers", "count", "samples", "per_call", "concurrency", "max_tokens"):
-        if getattr(args, name, 1) < 1:
-            parser.error(f"--{name} is {getattr(args, name)}; at least 1 is needed")
-    for name, low, high in (("keep", 0, 1), ("tau", 0, 1), ("distance", 0, 2), ("temperature", 0, 2), ("timeout", 0.1, math.inf),
-                            ("budget", 0, math.inf)):
-        if not low <= getattr(args, name, low) <= high:
-            parser.error(f"--{name} is {getattr(args, name)}; {low} to {high} is expected")
-    if args.stage in ("collect", "filter", "decontaminate", "annotate", "textbooks", "exercises") and not args.out.endswith((".jsonl", ".jsonl.gz")):
-        parser.error(f"--out is {args.out}; a .jsonl or .jsonl.gz file is expected")
+    if args.stage in ("collect", "filter", "decontaminate") and os.path.exists(args.out):
+        raise SystemExit(f"{args.out} is there already: remove it to make it anew, or choose another --out")
+    if args.stage == "decontaminate":
+        args.sources, args.exclude = [args.exercises], []
     return args
-
-
-STAGES = {"collect": collect, "annotate": annotate, "filter": filter_documents, "textbooks": textbooks, "exercises": exercises,
-          "decontaminate": decontaminate, "tokenize": tokenize}
 
 
 def main(argv):
     args = parse_args(argv)
     try:
-        STAGES[args.stage](args)
+        STAGES[args.stage][0](args)
     except KeyboardInterrupt:
         kept = "answers" if hasattr(args, "model") else "embeddings" if getattr(args, "encoder", None) else ""
         raise SystemExit(f"interrupted: all {kept} so far are kept; the same command goes on" if kept else
                          "interrupted: nothing was written; the same command starts over")
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise SystemExit(f"the disk of {args.out} is full: all whole answers and blocks are kept; make room and give the same command again")
+            raise SystemExit(f"the disk of {args.out} is full: make room (tokenize needs five times its sources) and give the same command again; "
+                             "all whole answers and embeddings are kept")
         if not error.filename:
             raise
         raise SystemExit(f"{error.filename}: {error.strerror}")  # no permission, a file in the place of a folder

@@ -130,6 +130,8 @@ class FakeOpenAI:
                     self.error(handler, 400, f"Unsupported parameter: '{name}' is not supported with this model.", "unsupported_parameter", name)
                 elif self.style == "old":
                     self.error(handler, 400, f"Unrecognized request argument supplied: {name}")
+                elif self.style == "text":
+                    self.send(handler, 400, f"Bad Request: {name} is not a field that I know; got {json.dumps(body)}".encode())
                 else:  # FastAPI
                     self.send(handler, 422, {"detail": [{"type": "extra_forbidden", "loc": ["body", name], "msg": "Extra inputs are not permitted"}]})
                 return True
@@ -195,9 +197,12 @@ class FakeOpenAI:
         elif fault == "hang":
             time.sleep(2.5)
             handler.close_connection = True
-        elif fault in ("null", "length", "content_filter"):
-            whole["choices"][0]["message"]["content"] = None if fault == "null" else whole["choices"][0]["message"]["content"][:5]
-            whole["choices"][0]["finish_reason"] = "stop" if fault == "null" else fault
+        elif fault == "misconfigured":
+            self.send(handler, 400, b"no backend is configured for this route")
+        elif fault in ("null", "length", "content_filter", "nul", "surrogate"):
+            content = {"null": None, "nul": "a\0b", "surrogate": "a\ud800b"}
+            whole["choices"][0]["message"]["content"] = content.get(fault, whole["choices"][0]["message"]["content"][:5])
+            whole["choices"][0]["finish_reason"] = "stop" if fault in content else fault
             self.send(handler, 200, whole)
         else:
             raise ValueError(fault)

@@ -62,7 +62,7 @@ def words(n, start=0):
 # ---- the client ------------------------------------------------------------------------------------------------------
 
 def test_a_thousand_items_come_out_complete_and_none_twice_from_a_server_that_fails_in_every_way(tmp_path, client):
-    with FakeOpenAI(faults=(*PASSING, "null", "length", "hang"), fault_rate=0.25, fault_tries=2, refuse=("max_completion_tokens",), usage=False) as server:
+    with FakeOpenAI(faults=(*PASSING, "null", "length", "hang", "nul", "surrogate"), fault_rate=0.25, fault_tries=2, refuse=("max_completion_tokens",), usage=False) as server:
         answers = ask_all(client(server), words(1000), str(tmp_path / "a.jsonl"))
         found = list(answers.read())
         assert sorted(record["about"]["i"] for record in found) == list(range(1000))
@@ -133,7 +133,7 @@ def test_one_rate_limit_answer_pauses_all_threads(tmp_path, client):
         assert min(quiet) >= 0.75
 
 
-@pytest.mark.parametrize("style", ["openai", "old", "fastapi"])
+@pytest.mark.parametrize("style", ["openai", "old", "fastapi", "text"])
 def test_a_refused_parameter_is_left_out_or_renamed_for_the_rest_of_the_run(tmp_path, client, capfd, style):
     with FakeOpenAI(refuse=("max_completion_tokens", "reasoning_effort", "temperature"), style=style) as server:
         asking = client(server, concurrency=4)
@@ -189,6 +189,7 @@ def test_no_key_and_no_server_are_one_line_each(tmp_path):
 
 def test_a_server_that_fails_for_good_ends_the_run_and_keeps_the_answers(tmp_path, client, monkeypatch):
     monkeypatch.setattr(prepare_data, "TRIES", 3)
+    monkeypatch.setattr(prepare_data.random, "uniform", lambda a, b: a / 5)
     monkeypatch.setattr(Client.call, "__defaults__", (None, 3))
     with FakeOpenAI() as server:
         send = server.chat
@@ -276,9 +277,10 @@ def test_a_dry_run_prints_three_prompts_and_a_price_and_needs_neither_key_nor_ne
 
 # ---- batches ---------------------------------------------------------------------------------------------------------
 
-def test_a_batch_joins_both_files_drops_what_the_server_refuses_and_sends_the_expired_again(tmp_path, client):
+def test_a_batch_joins_both_files_drops_what_the_server_refuses_and_sends_the_expired_again(tmp_path, client, monkeypatch):
+    monkeypatch.setattr(prepare_data, "USELESS", 8)  # ten refusals stand together in the file of errors
     with FakeOpenAI(refuse=("reasoning_effort",), batch_expire=0.2, finish=lambda prompt: "refused" if prompt.endswith("3") else "stop") as server:
-        answers = ask_all(client(server), words(100), str(tmp_path / "a.answers.jsonl"), batch=True)
+        answers = ask_all(client(server, concurrency=2), words(100), str(tmp_path / "a.answers.jsonl"), batch=True)
         found = list(answers.read())
         assert len(found) == 100 and all(record["text"] == f"About prompt {record['about']['i']}" for record in found if "text" in record)
         assert sum("rejected" in record for record in found) == 10
@@ -376,7 +378,7 @@ def test_collect_reads_folders_lines_and_posts_and_says_what_it_dropped(tmp_path
     assert "4 of 12 documents kept" in done.stdout and "2 exact duplicate" in done.stdout
     for reason in ("1 not Python 3", "1 a line over 1000 characters", "1 few letters and digits", "1 over 1 MB"):
         assert reason in done.stdout
-    assert "stack.jsonl.gz: 2 corrupt lines left out: 2 (no text in field 'content'), 4 (not JSON)" in done.stdout
+    assert "stack.jsonl.gz: 2 corrupt lines left out: 2 (no 'text' or 'content' or 'code'), 4 (not JSON)" in done.stdout
     assert "duplicate rate 33.3%" in done.stdout and "next: python prepare_data.py annotate" in done.stdout
 
 
@@ -491,7 +493,7 @@ def test_ranks_share_the_embedding_and_keep_the_same_documents(labelled, tmp_pat
     os.symlink(folder / "tiny.pt", tmp_path / "tiny.pt")
     code = ("import sys, os; import prepare_data as p; p.BLOCK = 100; os.chdir(sys.argv.pop(1)); made, whole = [], p.whole_file; "
             "p.whole_file = lambda path: made.append(path) or whole(path); "
-            "print('rank', os.environ['RANK'], len(p.embed(p.read_documents('docs.jsonl'), 'docs.jsonl', 'tiny.pt', 1024, 'cpu') or []), len(made))")
+            "print('rank', os.environ['RANK'], len(p.embed('docs.jsonl', 'tiny.pt', 'cpu') or []), len(made))")
     (tmp_path / "two.py").write_text(code)
     monkeypatch.setenv("PYTHONPATH", ROOT)
     done = torchrun(2, tmp_path / "two.py", tmp_path)
@@ -500,7 +502,7 @@ def test_ranks_share_the_embedding_and_keep_the_same_documents(labelled, tmp_pat
     cache = next(tmp_path.glob("docs.embeddings-*"))
     shared = np.concatenate([np.load(block)["vectors"] for block in sorted(cache.iterdir())])
     cache.rename(tmp_path / "moved")
-    alone = np.concatenate([np.load(block)["vectors"] for block in prepare_data.embed(prepare_data.read_documents("docs.jsonl"), "docs.jsonl", "tiny.pt", 1024, "cpu")])
+    alone = np.concatenate([np.load(block)["vectors"] for block in prepare_data.embed("docs.jsonl", "tiny.pt", "cpu")])
     assert np.abs(shared.astype(float) - alone).max() < 2e-3
 
 
@@ -509,7 +511,7 @@ def test_an_embedding_is_the_mean_of_the_hidden_states_of_its_document_alone(lab
     folder, _ = labelled
     texts = ["a = 1\n", "def f(x):\n    return x\n" * 3, "x" * 1000]
     write_rows(tmp_path / "d.jsonl", [{"text": text} for text in texts])
-    block, = prepare_data.embed(prepare_data.read_documents(str(tmp_path / "d.jsonl")), str(tmp_path / "d.jsonl"), str(folder / "tiny.pt"), 1024, "cpu")
+    block, = prepare_data.embed(str(tmp_path / "d.jsonl"), str(folder / "tiny.pt"), "cpu")
     model, _ = load_model(str(folder / "tiny.pt"))
     for text, vector in zip(texts, np.load(block)["vectors"]):
         with torch.no_grad():
@@ -731,19 +733,28 @@ def test_the_match_rate_is_that_of_a_slow_longest_common_subsequence_and_pruning
         for module in modules:
             with open(os.path.join(os.path.dirname(os.__file__), module)) as f:
                 for code in (ast.unparse(node) for node in ast.walk(ast.parse(f.read())) if isinstance(node, ast.FunctionDef)):
-                    yield code, prepare_data.node_types(ast.parse(code))[0]
-    functions, types = map(list, zip(*types_in("textwrap.py", "heapq.py", "queue.py")))
+                    yield code, *prepare_data.node_types(ast.parse(code))
+    functions, types, details = map(list, zip(*types_in("textwrap.py", "heapq.py", "queue.py")))
     for code in functions[:20]:  # and somewhat longer ones, for rates between the taus
         functions.append(code + "\n    a = b + c[0]" * (len(functions) % 5))
         types.append(prepare_data.node_types(ast.parse(functions[-1]))[0])
-    problems = [(f"p{i}", ["w"], types) for i, (_, types) in enumerate([*types_in("sched.py", "bisect.py"), *types_in("heapq.py")])]
-    monkeypatch.setattr(prepare_data, "start_plain_worker", lambda: None)
-    prepare_data.start_decontaminate(problems, 0.8, 1)
-    _, (kept, counts, _, hits) = prepare_data.decontaminate_task((0, "text", (1, [json.dumps({"text": code}).encode() for code in functions])))
-    rates = np.array([[2 * slow_common_length(a, b) / (len(a) + len(b)) for _, _, b in problems] for a in types])
+        details.append(prepare_data.node_types(ast.parse(functions[-1]))[1])
+    problems = [prepare_data.Problem(f"p{i}", ["w"], [["w"]], types, details)
+                for i, (_, types, details) in enumerate([*types_in("sched.py", "bisect.py"), *types_in("heapq.py")])]
+    monkeypatch.setattr(prepare_data, "worker", prepare_data.setup_decontaminate(problems, 0.8, 1), raising=False)
+    lines = [json.dumps({"text": code}).encode() for code in functions]
+    kept, counts, _, _, nearer = prepare_data.decontaminate_task((0, "e.jsonl", 1, prepare_data.read_line, lines))
+
+    def rate(a, b):
+        return 2 * slow_common_length(a, b) / (len(a) + len(b)) if a or b else 1.0
+
+    def strict(p, types, details):  # a small tree that is close must match in its details too
+        small = len(p.types) < prepare_data.SMALL and rate(types, p.types) >= 0.8
+        return min(rate(types, p.types), rate([*map(repr, details)], [*map(repr, p.details)])) if small else rate(types, p.types)
+    rates = np.array([[strict(p, *both) for p in problems] for both in zip(types, details)])
     best = np.zeros(len(problems))
-    for p, rate, _, _, _ in hits:
-        best[p] = max(best[p], rate)
+    for p, found, _, _ in nearer:
+        best[p] = max(best[p], found)
     assert np.allclose(best, rates.max(0)) and (best < 0.8).any() and (best == 1).any()
     assert [counts[f"tau {tau}"] for tau in prepare_data.TAUS] == [int((rates.max(1) >= tau).sum()) for tau in prepare_data.TAUS]
     assert len(kept) == int((rates.max(1) < 0.8).sum())
@@ -775,9 +786,146 @@ def test_a_file_has_one_writer_at_a_time_and_a_second_one_harms_nothing(tmp_path
     assert open(path).read() == "first\n"
 
 
-def test_the_field_of_a_jsonl_is_found_behind_lines_that_are_torn():
-    assert prepare_data.field_of([b"{torn\n", b'"content"\n', b'{"content": "x"}\n']) == "content"
-    assert prepare_data.field_of([b"{torn\n", b"[1]\n"]) is None
+@pytest.mark.parametrize("fault, advice", [("misconfigured", "no backend is configured.*correct the server"),
+                                           ("null", "raise --max_tokens"), ("context", "a longer context")])
+def test_answers_that_may_be_the_servers_fault_stop_the_run_and_are_asked_again(tmp_path, client, monkeypatch, fault, advice):
+    monkeypatch.setattr(prepare_data, "USELESS", 25)
+    path = tmp_path / "a.jsonl"
+    with FakeOpenAI() as server:
+        send = server.chat
+        server.chat = lambda handler, body, _: send(handler, body, fault if sum(server.answered.values()) >= 30 else None)
+        with pytest.raises(SystemExit, match=f"answers can be used.*{advice}.*are kept in"):
+            ask_all(client(server, concurrency=4), words(100), str(path))
+        assert len(server.log) <= (60 if fault == "misconfigured" else 120)
+        good = sum(server.answered.values())
+    with FakeOpenAI() as server:
+        answers = ask_all(client(server), words(100), copy(path))
+        found = list(answers.read())
+        assert sorted(record["about"]["i"] for record in found) == list(range(100))
+        stored = sum("rejected" in record for record in found)  # that came in before the last good one: no more than were under way
+        assert stored <= 3 and len(server.log) == 100 - good - stored
+
+
+def copy(path):
+    """The first Answers of a test still holds the lock of its file."""
+    copied = path.with_name("copy-" + path.name)
+    copied.write_bytes(path.read_bytes())
+    return str(copied)
+
+
+def test_a_single_refusal_of_unknown_cause_does_not_stop_the_run_and_is_asked_by_the_next_one(tmp_path, client, capsys):
+    with FakeOpenAI() as server:
+        send = server.chat
+        server.chat = lambda handler, body, _: send(handler, body, "misconfigured" if body["messages"][0]["content"].endswith("9") else None)
+        assert len(ask_all(client(server), words(50), str(tmp_path / "a.jsonl")).done) == 45
+        assert "5 prompts got no answer that can be used (5 HTTP 400: no backend" in capsys.readouterr().out
+        server.chat, asked = send, len(server.log)
+        assert len(ask_all(client(server), words(50), copy(tmp_path / "a.jsonl")).done) == 50 and len(server.log) == asked + 5
+
+
+def test_settings_may_change_as_long_as_no_answer_is_of_use_and_the_cost_is_not_forgotten(tmp_path, client, monkeypatch):
+    monkeypatch.setattr(prepare_data, "USELESS", 25)
+    path = tmp_path / "a.jsonl"
+    with FakeOpenAI(always="length") as server:
+        with pytest.raises(SystemExit, match="raise --max_tokens .now 50"):
+            ask_all(client(server), words(100), str(path))
+    spent = sum(row.get("usd", 0) for row in rows(path))
+    with FakeOpenAI() as server:
+        asking = client(server, max_tokens=900)
+        answers = ask_all(asking, words(20), copy(path))
+        assert len(answers.done) == 20 and answers.usd > spent > 0
+        assert Answers(copy(tmp_path / "copy-a.jsonl"), asking.settings).usd == pytest.approx(answers.usd)
+
+
+@pytest.mark.parametrize("body, says", [(b"<html><title>Sign in</title>...", "a web page, 'Sign in'"), (b'{"result": "ok"}', "result"),
+                                        (b"OK, proxy here", "OK, proxy here")])
+def test_what_is_no_api_is_said_at_once_with_its_address(tmp_path, client, monkeypatch, body, says):
+    monkeypatch.setattr(prepare_data.random, "uniform", lambda a, b: a / 5)  # shorter waits
+    with FakeOpenAI() as server:
+        server.chat = lambda handler, *_: server.send(handler, 200, body)
+        with pytest.raises(SystemExit, match=f"^{server.url} answers, but not as OpenAI's API does: .*{says}.*OPENAI_BASE_URL"):
+            ask_all(client(server, concurrency=4), words(100), str(tmp_path / "a.jsonl"))
+        assert len(server.log) <= 12  # three tries of each of four requests
+
+
+@pytest.mark.parametrize("fault", ["nul", "surrogate"])
+def test_answers_with_broken_characters_are_rejected(tmp_path, client, fault):
+    with FakeOpenAI(always=fault) as server:
+        records = list(ask_all(client(server), words(2), str(tmp_path / "a.jsonl")).read())
+        assert [record["rejected"] for record in records] == ["broken characters"] * 2 and len(server.log) == 6
+
+
+def test_a_damaged_line_among_the_answers_is_counted_whatever_it_holds(tmp_path, client, capsys):
+    lines = [b'{"key": 1}', b'[]', b'"x"', b'{"key": "x", "about": {}, "text": "t", "tokens": null, "usd": 0}', b"\xff\xfe", b"[" * 100_000,
+             b'{"key": "x", "about": {}, "text": "t", "tokens": [1, 2], "usd": "1"}', b'{"key": "x", "about": 3, "text": "t"}',
+             b'{"key": "x", "about": {}, "text": 5, "tokens": [1, 2], "usd": 0}', b'{"settings": 1}']
+    with FakeOpenAI() as server:
+        path, asking = tmp_path / "a.jsonl", client(server)
+        ask_all(asking, words(3), str(path)).file.close()
+        path.write_bytes(path.read_bytes() + b"\n".join(lines) + b"\n")
+        assert len(list(ask_all(asking, words(3), str(path)).read())) == 3 and len(server.log) == 3
+        assert f"{path}: 10 corrupt lines left out: 5 (no 'key'), 6 (no object), 7 (no object), 8 (no 'tokens'" in capsys.readouterr().out
+
+
+def test_a_damaged_first_line_or_note_of_batches_is_one_line(tmp_path, client):
+    with FakeOpenAI() as server:
+        asking, path = client(server), tmp_path / "a.answers.jsonl"
+        path.write_text('{torn\n{"text": "of somebody else"}\n')
+        with pytest.raises(SystemExit, match="does not begin with the settings.*another --out"):
+            ask_all(asking, words(3), str(path))
+        path.write_text('{"text": "of somebody else, without an end of line"}')
+        with pytest.raises(SystemExit, match="does not begin with the settings"):
+            ask_all(asking, words(3), str(path))
+        assert path.read_text().endswith('end of line"}')  # untouched
+        for i, note in enumerate(("{torn", "[1]", '[{"keys": []}]')):
+            (tmp_path / f"{i}.batches.json").write_text(note)
+            with pytest.raises(SystemExit, match=f"{i}.batches.json.*is damaged.*remove it"):
+                ask_all(asking, words(3), str(tmp_path / f"{i}.answers.jsonl"), batch=True)
+
+
+def test_short_innocents_stay_and_short_copies_go(tmp_path, monkeypatch):
+    problem = {"task_id": "Small/1", "entry_point": "last_digit", "test": "def check(candidate):\n    pass\n",
+               "prompt": "def last_digit(n):\n    ''' Last digit of n. '''\n", "canonical_solution": "    return abs(n) % 10\n"}
+    monkeypatch.setitem(globals(), "PROBLEM", problem)
+    copies = [problem["prompt"] + problem["canonical_solution"], "def f(number):\n    '''What a number ends in.'''\n    return abs(number) % 10\n"]
+    innocent = ["def g(x):\n    '''Is it odd?'''\n    return len(x) % 2\n", "def g(x):\n    '''A day of the week.'''\n    return int(x) % 7\n"]
+    assert decontaminated(tmp_path, copies + innocent, "--tau", 0.95) == [2, 3]
+    row, = rows(tmp_path / "c.similar.jsonl")
+    assert row["similar"] and row["found_by"] == ["syntax"] and row["rate"] == 1.0
+
+
+def test_two_versions_of_a_problem_under_one_name_are_both_looked_for(tmp_path):
+    other = PROBLEM | {"prompt": "def close_pairs(a, b):\n    \"\"\" Another text. \"\"\"\n", "canonical_solution": "    while a:\n        a = {b: [a]}\n    return not a\n"}
+    write_rows(tmp_path / "other.jsonl", [other])
+    texts = [WHOLE, other["prompt"] + other["canonical_solution"], *INNOCENT]
+    assert decontaminated(tmp_path, texts, "--against", tmp_path / "bench.jsonl", tmp_path / "other.jsonl") == [2, 3]
+    assert [row["task_id"] for row in rows(tmp_path / "c.similar.jsonl")] == ["Bench/1"]
+
+
+def test_a_docstring_copied_without_its_examples_is_found(tmp_path, monkeypatch):
+    examples = "".join(f"    >>> close_pairs([{i}.0, {i + 2}.0, {i + 5}.0, {i}.5], 0.{i})\n    False\n" for i in range(1, 9))
+    head, _, _ = PROBLEM["prompt"].partition("    >>>")
+    monkeypatch.setitem(globals(), "PROBLEM", PROBLEM | {"prompt": head + examples + '    """\n'})
+    assert decontaminated(tmp_path, [head + '    """\n    while x:\n        x = {x: y}\n    return [x]\n', *INNOCENT]) == [1, 2]
+
+
+def test_the_text_of_a_record_is_its_first_field_that_holds_text():
+    read = prepare_data.read_line
+    assert read(b'{"text": 3, "content": "x"}', ("text", "content")) == "x" and read(b'{"text": "t", "content": "x"}', ("text", "content")) == "t"
+    with pytest.raises(ValueError, match="no 'text' or 'content'"):
+        read(b'{"code": "x"}', ("text", "content"))
+
+
+def test_parquet_is_read_by_column_also_a_nested_or_binary_one(tmp_path):
+    pa, pq = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
+    texts = [f"x{i} = {i}\n" for i in range(25)]
+    pq.write_table(pa.table({"size": [1] * 25, "content": texts}), tmp_path / "stack.parquet", row_group_size=10)
+    pq.write_table(pa.table({"file": pa.array([{"code": text.encode(), "n": 1} for text in texts] + [None])}), tmp_path / "nested.parquet")
+    for name, fields, expected in (("stack", prepare_data.FIELDS, texts), ("nested", ["file.code"], texts + [""])):
+        blocks = list(prepare_data.parquet_rows(str(tmp_path / f"{name}.parquet"), fields))
+        assert [text for _, _, block in blocks for text in block] == expected and blocks[0][1] == 1
+    with pytest.raises(SystemExit, match="holds no text; --field names another of size, content"):
+        list(prepare_data.parquet_rows(str(tmp_path / "stack.parquet"), ["size"]))
 
 
 @pytest.mark.parametrize("opening, closing", [("```python", "```"), ("```python3", "```"), ('```python title="a.py"', "```"), ("~~~python", "~~~"),

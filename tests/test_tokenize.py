@@ -111,7 +111,7 @@ def test_what_cannot_be_used_is_skipped_and_counted(tmp_path, ranks):
     done = tokenize(code, tmp_path / "x.jsonl", "--out", tmp_path / "out", "--val", "0.3", tokenizer="codegen")
     assert done.returncode == 0, done.stderr
     assert json.loads((tmp_path / "out" / "meta.json").read_text())["skipped"] == {
-        "not UTF-8": 2, "binary (holds NUL)": 1, "empty": 1, "a huge run of white space": 1, "not JSON": 1, "no text in field 'text'": 3}
+        "not UTF-8": 2, "binary (holds NUL)": 1, "empty": 1, "a huge run of white space": 1, "not JSON": 1, "no 'text'": 3}
     assert "1 not JSON" in done.stdout
     bins = b"".join((tmp_path / "out" / f"{split}.bin").read_bytes() for split in ("train", "val"))
     texts = load_tokenizer("codegen").decode(np.frombuffer(bins, dtype=np.uint16).tolist()).split("<|endoftext|>")
@@ -119,8 +119,8 @@ def test_what_cannot_be_used_is_skipped_and_counted(tmp_path, ranks):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["nowhere"], "nowhere is not there, or no file"), (["empty"], "holds no text"), (["requirements.txt", "--val", "1.5"], "--val is 1.5"),
-    (["requirements.txt"], "0 for validation"), (["Makefile"], "sources are folders"), (["cut.jsonl.gz"], "cannot be read to its end")])
+    (["nowhere"], "nowhere is not there, or no file"), (["empty"], "holds no text"), (["requirements.txt", "--val", "1.5"], "argument --val: 1.5, where 0 to 1 is expected"),
+    (["requirements.txt"], "0 for validation"), (["Makefile"], "Makefile cannot be a source"), (["cut.jsonl.gz"], "cannot be read to its end")])
 def test_a_mistake_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, words):
     (tmp_path / "empty").mkdir()
     with gzip.open(tmp_path / "whole.gz", "wt") as f:
