@@ -1,0 +1,265 @@
+"""
+How fast this project is on your machine. Every row is measured with the code that does the real work, on random data.
+
+    python bench.py train configs/demo.py                                         # any setting: --micro_batch_size=8 --compile=False
+    python bench.py train configs/demo.py --against ../nanoGPT --against transformers     # the same shape and batch, in turns
+    python bench.py sample out/demo/best.pt
+    python bench.py tokenize FOLDER
+    python bench.py sandbox
+    python bench.py loader data/demo
+
+A table on the screen, then one JSON line per row with the conditions. A GPU's clock is read after it has finished its work.
+"""
+import argparse
+import contextlib
+import copy
+import importlib.util
+import io
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def parse_args():
+    """(args, the settings of a training run that were given as --name=value)"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    p = commands.add_parser("train", help="tokens per second of a training step")
+    p.add_argument("config", help="a settings file of train.py; --name=value wins over it")
+    p.add_argument("--accumulation", type=int, default=1, help="micro-batches per step; the file's batch takes too long (1)")
+    p.add_argument("--steps", type=int, default=20, help="steps that are measured, after two that are not (20)")
+    p.add_argument("--against", action="append", default=[], metavar="PEER", help="a checkout of nanoGPT, or the word transformers")
+    p.add_argument("--rounds", type=int, default=5, help="turns of each that the steps are dealt to, so that all meet the same noise (5)")
+    p = commands.add_parser("sample", help="tokens per second of generation")
+    p.add_argument("checkpoint")
+    p = commands.add_parser("tokenize", help="MB per second of prepare_data.py tokenize")
+    p.add_argument("folder", help="text: a folder of code, or .jsonl files")
+    p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (number of CPU cores)")
+    p = commands.add_parser("sandbox", help="programs per second")
+    p.add_argument("--workers", type=int, default=os.cpu_count(), help="programs judged at once (number of CPU cores)")
+    p = commands.add_parser("loader", help="batches per second")
+    p.add_argument("data", help="a folder that prepare_data.py tokenize made")
+    p.add_argument("--context", type=int, default=2048, help="tokens of a sequence (2048)")
+    p.add_argument("--micro_batch_size", type=int, default=16, help="sequences of a batch (16)")
+    p.add_argument("--tok_per_s", type=float, default=6e4, help="a training step's speed, to compare with (60,000: phi-1 on one H100)")
+    args, settings = parser.parse_known_args()
+    if settings and (args.command != "train" or not all(s.startswith("--") and "=" in s for s in settings)):
+        parser.error(f"unknown: {' '.join(settings)}")
+    return args, settings
+
+
+def report(rows):
+    """The rows as a table, numbers with three digits; then as JSON with what they share."""
+    shown = [{name: number(value) for name, value in row.items() if name != "settings"} for row in rows]
+    names = list(dict.fromkeys(name for row in shown for name in row))
+    cells = [names] + [[row.get(name, "") for name in names] for row in shown]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    for row in rows:
+        print(json.dumps({"command": sys.argv[1], **row, "machine": platform.platform(), "cores": os.cpu_count()}))
+
+
+def number(value):
+    return str(value) if not isinstance(value, float) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+# ---- train -----------------------------------------------------------------------------------------------------------
+
+def train(args, settings):
+    import numpy as np
+    from model import flops_per_token
+    from train import TrainConfig, Windows, load_config, peak_flops, set_up_machine
+    config, _ = load_config(TrainConfig, [args.config, *settings, "--out_dir=none"])
+    config.batch_size = config.micro_batch_size * args.accumulation
+    machine, shape = set_up_machine(config), config.model_config()
+    device, step_tokens = machine.device, config.batch_size * shape.context
+    flops, peak = flops_per_token(shape, shape.context), peak_flops(device)
+    print(f"machine  {machine.note}\n"
+          f"shape    {shape.n_layer} layers, width {shape.n_embd}, {shape.n_head} heads, vocabulary {shape.vocab_size}, dropout {shape.dropout}\n"
+          f"step     {args.accumulation} micro-batches x {config.micro_batch_size} sequences x {shape.context} = {step_tokens:,} random tokens\n"
+          f"flops    {flops / 1e9:.4g} GFLOP per token = 6 x weights of matrix products + 12 x layers x width x context; peak of this device: "
+          + (f"{peak / 1e12:.0f} TFLOP/s" if peak else "not known, so no MFU"), flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "train.bin")  # random tokens, read through the real loader
+        np.random.default_rng(0).integers(shape.vocab_size, size=64 * step_tokens, dtype=np.uint16).tofile(path)
+        data = Windows(path, shape.context, config.seed)
+        spent = {"loader": 0.0, "optimizer": 0.0}  # seconds in parts of our step
+        steps = {"ours": our_step(shape, config, machine, data, spent)}
+        for peer in args.against:
+            make = transformers_step if peer == "transformers" else nanogpt_step
+            steps[os.path.basename(os.path.normpath(peer))] = make(peer, shape, config, machine, data)
+        rows = []
+        first = {name: seconds_of(step, 1, device) for name, step in steps.items()}  # compiles, and allocates AdamW's moments
+        per_round = max(1, args.steps // args.rounds)
+        times = {name: [] for name in steps}
+        for name, step in steps.items():
+            seconds_of(step, 2, device)
+        spent.update(loader=0.0, optimizer=0.0)
+        for _ in range(args.rounds):  # in turns, so that what else happens on the machine happens to all
+            for name, step in steps.items():
+                times[name].append(seconds_of(step, per_round, device) / per_round)
+        memory = peak_memory(device)
+        for name, step in steps.items():
+            seconds = statistics.median(times[name])
+            row = {"trainer": name, "tok/s": step_tokens / seconds, "ms/step": 1000 * seconds, "first step s": first[name],
+                   "MFU": f"{step_tokens / seconds * flops / peak:.1%}" if peak else "n/a"}
+            if name == "ours":
+                row |= {part: f"{value / sum(times[name]) / per_round:.2%}" for part, value in spent.items()}
+                row |= {"memory GB": memory, "attention": attention_backend(step)}
+            else:
+                row["ours is"] = f"{seconds / statistics.median(times['ours']):.2f} x"
+            rows.append(row | {"settings": {**vars(config), "machine": machine.note, "seconds per step": times[name]}})
+    report(rows)
+
+
+def our_step(shape, config, machine, data, spent):
+    """A function that makes train.py's step number i, and adds the seconds spent in the loader and in AdamW to `spent`."""
+    import torch
+    from model import Phi
+    from train import lr_at, make_optimizer, update, wrap
+    torch.manual_seed(config.seed)
+    raw_model = Phi(shape).to(machine.device).train()
+    optimizer, model = make_optimizer(raw_model, config), wrap(raw_model, machine)
+    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype == torch.float16)
+    started, read = [], data.read
+
+    def timed_read(starts):
+        start = time.perf_counter()
+        tokens = read(starts)
+        spent["loader"] += time.perf_counter() - start
+        return tokens
+
+    def before(*_):
+        started.append(clock(machine.device))
+
+    def after(*_):
+        spent["optimizer"] += clock(machine.device) - started.pop()
+
+    loader = copy.copy(data)
+    loader.read = timed_read
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
+    return lambda i: update(model, optimizer, scaler, loader, config, machine, i, lr_at(config, i))
+
+
+def nanogpt_step(path, shape, config, machine, data):
+    """The step of nanoGPT's train.py around its model, as its README runs it: fp32 without compile on a CPU, else bf16 with."""
+    import torch
+    file = os.path.join(path, "model.py")
+    if not os.path.exists(file):
+        raise SystemExit(f"{file} is not there: --against takes a checkout of nanoGPT (git clone https://github.com/karpathy/nanoGPT), "
+                         "or the word transformers")
+    spec = importlib.util.spec_from_file_location("nanogpt", file)
+    nanogpt = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nanogpt)
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = nanogpt.GPT(nanogpt.GPTConfig(block_size=shape.context, vocab_size=shape.vocab_size, n_layer=shape.n_layer, n_head=shape.n_head,
+                                              n_embd=shape.n_embd, dropout=shape.dropout, bias=False)).to(machine.device)
+        optimizer = model.configure_optimizers(config.weight_decay, config.learning_rate, (config.beta1, config.beta2), machine.device.type)
+    if machine.device.type == "cuda":
+        model = torch.compile(model)
+    return peer_step(model, lambda x, y: model(x, y)[1], optimizer, config, machine, data)
+
+
+def transformers_step(_, shape, config, machine, data):
+    """A plain training step around transformers' Phi: eager, fp32 on a CPU and bf16 on a GPU."""
+    import torch
+    try:
+        from transformers import PhiConfig, PhiForCausalLM
+    except ImportError:
+        raise SystemExit("--against transformers needs the package: pip install transformers")
+    model = PhiForCausalLM(PhiConfig(
+        vocab_size=shape.vocab_size, hidden_size=shape.n_embd, intermediate_size=shape.n_inner, num_hidden_layers=shape.n_layer,
+        num_attention_heads=shape.n_head, max_position_embeddings=shape.context, attention_dropout=shape.dropout, resid_pdrop=shape.dropout,
+        partial_rotary_factor=shape.rotary_dim / (shape.n_embd // shape.n_head), use_cache=False)).to(machine.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=True)  # its Trainer's default
+    return peer_step(model, lambda x, y: model(input_ids=x, labels=x).loss, optimizer, config, machine, data)
+
+
+def peer_step(model, loss_of, optimizer, config, machine, data):
+    import torch
+    from train import sequence_numbers
+    autocast = torch.autocast("cuda", machine.dtype, enabled=machine.device.type == "cuda")
+
+    def step(i):
+        for micro in range(config.batch_size // config.micro_batch_size):
+            tokens = data.read([data.start(n) for n in sequence_numbers(config, i, micro)]).to(machine.device)
+            with autocast:
+                loss = loss_of(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return step
+
+
+def clock(device):
+    """Seconds, after the device has done all that was asked of it."""
+    if device.type == "cuda":
+        import torch
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds_of(step, count, device):
+    start = clock(device)
+    for i in range(count):
+        step(i)
+    return clock(device) - start
+
+
+def peak_memory(device):
+    """GB: what torch allocated at most on a GPU; on a CPU the most that this process had resident."""
+    if device.type == "cuda":
+        import torch
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def attention_backend(step):
+    """The kernel that scaled_dot_product_attention chose, from a profile of one step: cudnn, flash, efficient, math."""
+    from torch.profiler import profile
+    with profile() as recorded:
+        step(0)
+    names = (re.match(r"aten::_scaled_dot_product_(?:attention_)?(cudnn|flash|efficient|math|fused)", e.key) for e in recorded.key_averages())
+    return ", ".join(sorted({match[1] for match in names if match})) or "none of torch's"
+
+
+# ---- sample: the decoding engine (to come) -----------------------------------------------------------------------------
+
+def sample(args):
+    raise SystemExit("bench.py sample is not written yet")
+
+
+# ---- tokenize --------------------------------------------------------------------------------------------------------
+
+def tokenize(args):
+    raise SystemExit("bench.py tokenize is not written yet")
+
+
+# ---- sandbox and loader ----------------------------------------------------------------------------------------------
+
+def sandbox(args):
+    raise SystemExit("bench.py sandbox is not written yet")
+
+
+def loader(args):
+    raise SystemExit("bench.py loader is not written yet")
+
+
+if __name__ == "__main__":
+    args, settings = parse_args()
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    if args.command == "train":
+        train(args, settings)
+    else:
+        {"sample": sample, "tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args)
