@@ -263,7 +263,7 @@ def tokenize(args):
     if not paths:
         raise SystemExit(f"{args.folder} holds no .py, .txt or .md files")
     sample = sum(len(text.encode()) for text in texts)
-    gpt2, codegen = tiktoken.get_encoding("gpt2"), load_tokenizer("codegen")
+    gpt2, codegen = tiktoken.get_encoding("r50k_base"), load_tokenizer("codegen")  # r50k_base is gpt2, from the file that we need as well
     raw = {"tiktoken gpt2, raw": lambda: sum(len(gpt2.encode_ordinary(text)) for text in texts),
            "our encoder, raw": lambda: sum(len(codegen.encode_to_numpy(text, disallowed_special=())) for text in texts)}
     whole = {"the way of nanoGPT's prepare": lambda out: encode_in_pool(paths, args.workers, out),
@@ -341,7 +341,7 @@ def encode_in_pool(paths, workers, out):
 def start_pool():
     import tiktoken
     global gpt2
-    gpt2 = tiktoken.get_encoding("gpt2")
+    gpt2 = tiktoken.get_encoding("r50k_base")
 
 
 def encode_document(path):
