@@ -332,6 +332,8 @@ def encode_in_pool(paths, workers, out):
         for ids in pool.imap(encode_document, paths, chunksize=16):
             f.write(ids)
             tokens += len(ids) // 2
+        pool.close()
+        pool.join()  # its CPU time counts once it has ended
     return tokens, ""
 
 
