@@ -358,7 +358,7 @@ def sandbox(args):
     from sandbox import Program, Sandbox
     programs = {"f(x) = x + 1, one assert": [Program(code="def f(x):\n    return x + 1", test="assert f(1) == 2")] * 656}
     try:
-        problems = load_benchmark("humaneval")
+        problems, _ = load_benchmark("humaneval")
         programs["HumanEval's canonical solutions, 4 times"] = [problem.program(problem.canonical, 30.0) for problem in problems] * 4
     except SystemExit as error:  # no network and no copy of it
         print(error)
