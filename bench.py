@@ -1,0 +1,398 @@
+"""
+How fast this project is on your machine. Every row is measured with the code that does the real work, on random data.
+
+    python bench.py train configs/demo.py                                         # any setting: --micro_batch_size=8 --compile=False
+    python bench.py train configs/demo.py --against ../nanoGPT --against transformers     # the same shape and batch, in turns
+    python bench.py sample out/demo/best.pt
+    python bench.py tokenize FOLDER
+    python bench.py sandbox
+    python bench.py loader data/demo
+
+A table on the screen, then one JSON line per row with the conditions. A GPU's clock is read after it has finished its work.
+"""
+import argparse
+import contextlib
+import copy
+import importlib.util
+import io
+import json
+import os
+import platform
+import re
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+
+
+def parse_args():
+    """(args, the settings of a training run that were given as --name=value)"""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    p = commands.add_parser("train", help="tokens per second of a training step")
+    p.add_argument("config", help="a settings file of train.py; --name=value wins over it")
+    p.add_argument("--accumulation", type=int, default=1, help="micro-batches per step; the file's batch takes too long (1)")
+    p.add_argument("--steps", type=int, default=20, help="steps that are measured, after two that are not (20)")
+    p.add_argument("--attention", choices=("cudnn", "flash", "efficient", "math"), help="allow this kernel only (torch's choice)")
+    p.add_argument("--against", action="append", default=[], metavar="PEER", help="a checkout of nanoGPT, or the word transformers")
+    p.add_argument("--rounds", type=int, default=5, help="turns of each that the steps are dealt to, so that all meet the same noise (5)")
+    p = commands.add_parser("sample", help="tokens per second of generation")
+    p.add_argument("checkpoint")
+    p = commands.add_parser("tokenize", help="MB per second of prepare_data.py tokenize")
+    p.add_argument("folder", help="text: a folder of code, or .jsonl files")
+    p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (number of CPU cores)")
+    p.add_argument("--rounds", type=int, default=3, help="turns of each (3)")
+    p = commands.add_parser("sandbox", help="programs per second")
+    p.add_argument("--workers", type=int, default=os.cpu_count(), help="programs judged at once (number of CPU cores)")
+    p = commands.add_parser("loader", help="batches per second")
+    p.add_argument("data", help="a folder that prepare_data.py tokenize made")
+    p.add_argument("--context", type=int, default=2048, help="tokens of a sequence (2048)")
+    p.add_argument("--micro_batch_size", type=int, default=16, help="sequences of a batch (16)")
+    p.add_argument("--tok_per_s", type=float, default=6e4, help="a training step's speed, to compare with (60,000: phi-1 on one H100)")
+    args, settings = parser.parse_known_args()
+    if settings and (args.command != "train" or not all(s.startswith("--") and "=" in s for s in settings)):
+        parser.error(f"unknown: {' '.join(settings)}")
+    return args, settings
+
+
+def report(rows):
+    """The rows as a table, numbers with three digits; then as JSON with what they share."""
+    shown = [{name: number(value) for name, value in row.items() if name != "settings"} for row in rows]
+    names = list(dict.fromkeys(name for row in shown for name in row))
+    cells = [names] + [[row.get(name, "") for name in names] for row in shown]
+    widths = [max(map(len, column)) for column in zip(*cells)]
+    for line in cells:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
+    for row in rows:
+        print(json.dumps({"command": sys.argv[1], **row, "machine": platform.platform(), "cores": os.cpu_count()}))
+
+
+def number(value):
+    return str(value) if not isinstance(value, float) else f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+# ---- train -----------------------------------------------------------------------------------------------------------
+
+def train(args, settings):
+    import numpy as np
+    import torch
+    from model import flops_per_token
+    from train import TrainConfig, Windows, load_config, peak_flops, set_up_machine
+    config, _ = load_config(TrainConfig, [args.config, *settings, "--out_dir=none"])
+    config.batch_size = config.micro_batch_size * args.accumulation
+    machine, shape = set_up_machine(config), config.model_config()
+    for kernel in ("cudnn", "flash", "mem_efficient", "math") if args.attention else ():
+        getattr(torch.backends.cuda, f"enable_{kernel}_sdp")(args.attention in kernel)
+    device, step_tokens = machine.device, config.batch_size * shape.context
+    flops, peak = flops_per_token(shape, shape.context), peak_flops(device)
+    print(f"machine  {machine.note}\n"
+          f"shape    {shape.n_layer} layers, width {shape.n_embd}, {shape.n_head} heads, vocabulary {shape.vocab_size}, dropout {shape.dropout}\n"
+          f"step     {args.accumulation} micro-batches x {config.micro_batch_size} sequences x {shape.context} = {step_tokens:,} random tokens\n"
+          f"flops    {flops / 1e9:.4g} GFLOP per token = 6 x weights of matrix products + 12 x layers x width x context; peak of this device: "
+          + (f"{peak / 1e12:.0f} TFLOP/s" if peak else "not known, so no MFU"), flush=True)
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = os.path.join(folder, "train.bin")  # random tokens, read through the real loader
+        np.random.default_rng(0).integers(shape.vocab_size, size=64 * step_tokens, dtype=np.uint16).tofile(path)
+        data = Windows(path, shape.context, config.seed)
+        spent = {"loader": 0.0, "optimizer": 0.0}  # seconds in parts of our step
+        steps = {"ours": our_step(shape, config, machine, data, spent)}
+        for peer in args.against:
+            make = transformers_step if peer == "transformers" else nanogpt_step
+            steps[os.path.basename(os.path.normpath(peer))] = make(peer, shape, config, machine, data)
+        rows = []
+        first = {name: seconds_of(step, 1, device) for name, step in steps.items()}  # compiles, and allocates AdamW's moments
+        per_round = max(1, args.steps // args.rounds)
+        times = {name: [] for name in steps}
+        for name, step in steps.items():
+            seconds_of(step, 2, device)
+        spent.update(loader=0.0, optimizer=0.0)
+        for _ in range(args.rounds):  # in turns, so that what else happens on the machine happens to all
+            for name, step in steps.items():
+                times[name].append(seconds_of(step, per_round, device) / per_round)
+        memory = peak_memory(device)
+        for name, step in steps.items():
+            seconds = statistics.median(times[name])
+            row = {"trainer": name, "tok/s": step_tokens / seconds, "ms/step": 1000 * seconds, "best ms": 1000 * min(times[name]), "first step s": first[name],
+                   "MFU": f"{step_tokens / seconds * flops / peak:.1%}" if peak else "n/a"}
+            if name == "ours":
+                row |= {part: f"{value / sum(times[name]) / per_round:.2%}" for part, value in spent.items()}
+                row |= {"memory GB": memory, "attention": attention_backend(step)}
+            else:
+                row["ours is"] = f"{seconds / statistics.median(times['ours']):.2f} x, best {min(times[name]) / min(times['ours']):.2f} x"
+            rows.append(row | {"settings": {**vars(config), "machine": machine.note, "seconds per step": times[name]}})
+    report(rows)
+
+
+def our_step(shape, config, machine, data, spent):
+    """A function that makes train.py's step number i, and adds the seconds spent in the loader and in AdamW to `spent`."""
+    import torch
+    from model import Phi
+    from train import lr_at, make_optimizer, update, wrap
+    torch.manual_seed(config.seed)
+    raw_model = Phi(shape).to(machine.device).train()
+    optimizer, model = make_optimizer(raw_model, config), wrap(raw_model, machine)
+    scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.dtype == torch.float16)
+    started, read = [], data.read
+
+    def timed_read(starts):
+        start = time.perf_counter()
+        tokens = read(starts)
+        spent["loader"] += time.perf_counter() - start
+        return tokens
+
+    def before(*_):
+        started.append(clock(machine.device))
+
+    def after(*_):
+        spent["optimizer"] += clock(machine.device) - started.pop()
+
+    loader = copy.copy(data)
+    loader.read = timed_read
+    optimizer.register_step_pre_hook(before)
+    optimizer.register_step_post_hook(after)
+    return lambda i: update(model, optimizer, scaler, loader, config, machine, i, lr_at(config, i))
+
+
+def nanogpt_step(path, shape, config, machine, data):
+    """The step of nanoGPT's train.py around its model, as its README runs it: fp32 without compile on a CPU, else bf16 with."""
+    import torch
+    file = os.path.join(path, "model.py")
+    if not os.path.exists(file):
+        raise SystemExit(f"{file} is not there: --against takes a checkout of nanoGPT (git clone https://github.com/karpathy/nanoGPT), "
+                         "or the word transformers")
+    spec = importlib.util.spec_from_file_location("nanogpt", file)
+    nanogpt = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nanogpt)
+    with contextlib.redirect_stdout(io.StringIO()):
+        model = nanogpt.GPT(nanogpt.GPTConfig(block_size=shape.context, vocab_size=shape.vocab_size, n_layer=shape.n_layer, n_head=shape.n_head,
+                                              n_embd=shape.n_embd, dropout=shape.dropout, bias=False)).to(machine.device)
+        optimizer = model.configure_optimizers(config.weight_decay, config.learning_rate, (config.beta1, config.beta2), machine.device.type)
+    if machine.device.type == "cuda":
+        model = torch.compile(model)
+    return peer_step(model, lambda x, y: model(x, y)[1], optimizer, config, machine, data)
+
+
+def transformers_step(_, shape, config, machine, data):
+    """A plain training step around transformers' Phi: eager, fp32 on a CPU and bf16 on a GPU."""
+    import torch
+    try:
+        from transformers import PhiConfig, PhiForCausalLM
+    except ImportError:
+        raise SystemExit("--against transformers needs the package: pip install transformers")
+    model = PhiForCausalLM(PhiConfig(
+        vocab_size=shape.vocab_size, hidden_size=shape.n_embd, intermediate_size=shape.n_inner, num_hidden_layers=shape.n_layer,
+        num_attention_heads=shape.n_head, max_position_embeddings=shape.context, attention_dropout=shape.dropout, resid_pdrop=shape.dropout,
+        partial_rotary_factor=shape.rotary_dim / (shape.n_embd // shape.n_head), use_cache=False)).to(machine.device).train()
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=True)  # its Trainer's default
+    return peer_step(model, lambda x, y: model(input_ids=x, labels=x).loss, optimizer, config, machine, data)
+
+
+def peer_step(model, loss_of, optimizer, config, machine, data):
+    import torch
+    from train import sequence_numbers
+    autocast = torch.autocast("cuda", machine.dtype, enabled=machine.device.type == "cuda")
+
+    def step(i):
+        for micro in range(config.batch_size // config.micro_batch_size):
+            tokens = data.read([data.start(n) for n in sequence_numbers(config, i, micro)]).to(machine.device)
+            with autocast:
+                loss = loss_of(tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous())
+            loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip)
+        optimizer.step()
+        optimizer.zero_grad(set_to_none=True)
+    return step
+
+
+def clock(device):
+    """Seconds, after the device has done all that was asked of it."""
+    if device.type == "cuda":
+        import torch
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def seconds_of(step, count, device):
+    start = clock(device)
+    for i in range(count):
+        step(i)
+    return clock(device) - start
+
+
+def peak_memory(device):
+    """GB: what torch allocated at most on a GPU; on a CPU the most that this process had resident."""
+    if device.type == "cuda":
+        import torch
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e9
+
+
+def attention_backend(step):
+    """The kernel that scaled_dot_product_attention chose, from a profile of one step: cudnn, flash, efficient, math."""
+    from torch.profiler import profile
+    with profile() as recorded:
+        step(0)
+    names = (re.match(r"aten::_scaled_dot_product_(?:attention_)?(cudnn|flash|efficient|math|fused)", e.key) for e in recorded.key_averages())
+    return ", ".join(sorted({match[1] for match in names if match})) or "none of torch's"
+
+
+# ---- sample: the decoding engine (to come) -----------------------------------------------------------------------------
+
+def sample(args):
+    raise SystemExit("bench.py sample is not written yet")
+
+
+# ---- tokenize --------------------------------------------------------------------------------------------------------
+
+def tokenize(args):
+    """Raw encoders on one core, then whole runs in processes, in turns. MB are of UTF-8 text. MB per CPU second counts all
+    processes, their start included: what a core does, whatever else keeps the machine busy."""
+    import tiktoken
+    from prepare_data import files_below, read_text
+    from tokenizer import load_tokenizer
+    paths, texts, size = [], [], 0
+    for path in files_below(args.folder, []):
+        with contextlib.suppress(ValueError, OSError):
+            text = read_text(path, None)
+            size += len(text.encode())
+            paths.append(path)
+            if size < 16e6:  # a sample for the raw rates, which need one core and some seconds
+                texts.append(text)
+    if not paths:
+        raise SystemExit(f"{args.folder} holds no .py, .txt or .md files")
+    sample = sum(len(text.encode()) for text in texts)
+    gpt2, codegen = tiktoken.get_encoding("r50k_base"), load_tokenizer("codegen")  # r50k_base is gpt2, from the file that we need as well
+    work = {"tiktoken gpt2, raw": lambda _: (sum(len(gpt2.encode_ordinary(text)) for text in texts), ""),
+            "our encoder, raw": lambda _: (sum(len(codegen.encode_to_numpy(text, disallowed_special=())) for text in texts), ""),
+            "the way of nanoGPT's prepare": lambda out: encode_in_pool(paths, args.workers, out),
+            "prepare_data.py tokenize": lambda out: our_tokenize(args, out)}
+    wall, cpu, last = {name: [] for name in work}, {name: [] for name in work}, {}
+    for _ in range(args.rounds):
+        for name, encode in work.items():
+            with tempfile.TemporaryDirectory() as folder:
+                before = os.times()
+                last[name] = encode(os.path.join(folder, "out"))
+                after = os.times()
+            wall[name].append(after.elapsed - before.elapsed)
+            cpu[name].append(sum(after[:4]) - sum(before[:4]))  # user and system time of this process and of those it waited for
+    rows = []
+    for name, (tokens, memory) in last.items():
+        raw = name.endswith("raw")
+        amount, seconds = (sample if raw else size) / 1e6, statistics.median(wall[name])
+        rows.append({"encoder": name, "processes": 1 if raw else args.workers, "MB": amount, "MB/s": amount / seconds, "tok/s": tokens / seconds,
+                     "MB per CPU s": amount / min(cpu[name]), "peak MB": memory,
+                     "settings": {"folder": args.folder, "files": len(paths), "seconds": wall[name], "CPU seconds": cpu[name]}})
+    for row in rows:
+        row["x tiktoken"] = row["MB per CPU s"] / rows[0]["MB per CPU s"]
+    report(rows)
+
+
+def our_tokenize(args, out):
+    """(tokens, peak memory of the process and its workers in MB: the sum of their shares of what is resident, every 0.2 s)"""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prepare_data.py")
+    process = subprocess.Popen([sys.executable, script, "tokenize", args.folder, "--workers", str(args.workers), "--out", out],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(map(proportional_memory, [process.pid, *children(process.pid)])))
+        time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit(f"prepare_data.py tokenize failed: {process.stderr.read()[-300:]}")
+    with open(os.path.join(out, "meta.json")) as f:
+        meta = json.load(f)
+    return meta["train"]["tokens"] + meta["val"]["tokens"], peak or "n/a"
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            direct = f.read().split()
+    except OSError:  # it has ended, or this is not Linux
+        return []
+    return [child for parent in direct for child in (parent, *children(parent))]
+
+
+def proportional_memory(pid):
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as f:
+            return int(re.search(r"^Pss: +(\d+)", f.read(), re.MULTILINE)[1]) / 1024
+    except (OSError, TypeError):
+        return 0
+
+
+def encode_in_pool(paths, workers, out):
+    """One task per document, tiktoken's gpt2, <|endoftext|> after each, ids into one file of uint16. What this leaves out, the
+    package `datasets` and its Arrow files on disk, would only be slower."""
+    import multiprocessing
+    tokens = 0
+    with multiprocessing.Pool(workers, start_pool) as pool, open(out, "wb") as f:
+        for ids in pool.imap(encode_document, paths, chunksize=16):
+            f.write(ids)
+            tokens += len(ids) // 2
+        pool.close()
+        pool.join()  # its CPU time counts once it has ended
+    return tokens, ""
+
+
+def start_pool():
+    import tiktoken
+    global gpt2
+    gpt2 = tiktoken.get_encoding("r50k_base")
+
+
+def encode_document(path):
+    import numpy as np
+    from prepare_data import read_text
+    ids = gpt2.encode_ordinary(read_text(path, None))
+    ids.append(gpt2.eot_token)
+    return np.array(ids, dtype=np.uint16).tobytes()
+
+
+# ---- sandbox and loader ----------------------------------------------------------------------------------------------
+
+def sandbox(args):
+    from eval_humaneval import load_benchmark
+    from sandbox import Program, Sandbox
+    programs = {"f(x) = x + 1, one assert": [Program(code="def f(x):\n    return x + 1", test="assert f(1) == 2")] * 656}
+    try:
+        problems, _ = load_benchmark("humaneval")
+        programs["HumanEval's canonical solutions, 4 times"] = [problem.program(problem.canonical, 30.0) for problem in problems] * 4
+    except SystemExit as error:  # no network and no copy of it
+        print(error)
+    rows = []
+    with Sandbox(workers=args.workers) as box:
+        for name, batch in programs.items():
+            list(box.judge(batch[:8]))
+            start = time.perf_counter()
+            passed = sum(verdict.status == "passed" for _, verdict in box.judge(batch))
+            seconds = time.perf_counter() - start
+            rows.append({"programs": name, "judged": len(batch), "passed": passed, "programs/s": len(batch) / seconds,
+                         "settings": {"workers": args.workers, "isolation": box.level}})
+    report(rows)
+
+
+def loader(args):
+    from train import Windows, read_meta
+    read_meta(args.data)
+    data = Windows(os.path.join(args.data, "train.bin"), args.context, seed=0)
+    count = max(20, min(1000, 20_000_000 // (args.context * args.micro_batch_size)))
+    start = time.perf_counter()
+    for i in range(count):
+        data.read([data.start(n) for n in range(i * args.micro_batch_size, (i + 1) * args.micro_batch_size)])
+    seconds = (time.perf_counter() - start) / count
+    tokens = args.micro_batch_size * args.context
+    report([{"batch": f"{args.micro_batch_size} x {args.context}", "batches/s": 1 / seconds, "ms": 1000 * seconds, "tok/s": tokens / seconds,
+             f"share of a step at {args.tok_per_s:,.0f} tok/s": f"{seconds * args.tok_per_s / tokens:.3%}",
+             "settings": {"data": args.data, "tokens": data.tokens, "batches": count}}])
+
+
+if __name__ == "__main__":
+    args, settings = parse_args()
+    sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+    if args.command == "train":
+        train(args, settings)
+    else:
+        {"sample": sample, "tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args)
