@@ -51,17 +51,18 @@ def collect(events):
     return samples
 
 
+@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
-def test_cached_batched_generation_equals_the_slow_way_for_any_mix_of_lengths(model, batch_size):
+def test_cached_batched_generation_equals_the_slow_way_for_any_mix_of_lengths(model, batch_size, fixed):
     for length in (1, 50):
-        made = collect(generate(model, BYTES, PROMPTS, max_new_tokens=length, temperature=0, batch_size=batch_size))
+        made = collect(generate(model, BYTES, PROMPTS, max_new_tokens=length, temperature=0, batch_size=batch_size, fixed=fixed))
         assert made == {(i, 0): slow(model, prompt, length) for i, prompt in enumerate(PROMPTS)}
 
 
 def test_samples_depend_on_the_seed_and_their_number_but_not_on_the_batch(model):
     make = lambda **kw: collect(generate(model, BYTES, PROMPTS, **{"n": 4, "max_new_tokens": 20, "temperature": 1.0, "top_p": 1.0, **kw}))
     one = make(batch_size=1)
-    assert one == make(batch_size=7) == make(batch_size=100)
+    assert one == make(batch_size=7) == make(batch_size=100) == make(batch_size=7, fixed=True)
     assert len({tuple(tokens) for tokens in one.values()}) == len(one) == 20
     assert one != make(seed=2)
     assert all(make(n=2)[key] == one[key] for key in make(n=2))
