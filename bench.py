@@ -35,6 +35,7 @@ def parse_args():
     p.add_argument("config", help="a settings file of train.py; --name=value wins over it")
     p.add_argument("--accumulation", type=int, default=1, help="micro-batches per step; the file's batch takes too long (1)")
     p.add_argument("--steps", type=int, default=20, help="steps that are measured, after two that are not (20)")
+    p.add_argument("--attention", choices=("cudnn", "flash", "efficient", "math"), help="allow this kernel only (torch's choice)")
     p.add_argument("--against", action="append", default=[], metavar="PEER", help="a checkout of nanoGPT, or the word transformers")
     p.add_argument("--rounds", type=int, default=5, help="turns of each that the steps are dealt to, so that all meet the same noise (5)")
     p = commands.add_parser("sample", help="tokens per second of generation")
@@ -42,6 +43,7 @@ def parse_args():
     p = commands.add_parser("tokenize", help="MB per second of prepare_data.py tokenize")
     p.add_argument("folder", help="text: a folder of code, or .jsonl files")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (number of CPU cores)")
+    p.add_argument("--rounds", type=int, default=3, help="turns of each, of which the median counts (3)")
     p = commands.add_parser("sandbox", help="programs per second")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="programs judged at once (number of CPU cores)")
     p = commands.add_parser("loader", help="batches per second")
@@ -75,11 +77,14 @@ def number(value):
 
 def train(args, settings):
     import numpy as np
+    import torch
     from model import flops_per_token
     from train import TrainConfig, Windows, load_config, peak_flops, set_up_machine
     config, _ = load_config(TrainConfig, [args.config, *settings, "--out_dir=none"])
     config.batch_size = config.micro_batch_size * args.accumulation
     machine, shape = set_up_machine(config), config.model_config()
+    for kernel in ("cudnn", "flash", "mem_efficient", "math") if args.attention else ():
+        getattr(torch.backends.cuda, f"enable_{kernel}_sdp")(args.attention in kernel)
     device, step_tokens = machine.device, config.batch_size * shape.context
     flops, peak = flops_per_token(shape, shape.context), peak_flops(device)
     print(f"machine  {machine.note}\n"
@@ -243,17 +248,146 @@ def sample(args):
 # ---- tokenize --------------------------------------------------------------------------------------------------------
 
 def tokenize(args):
-    raise SystemExit("bench.py tokenize is not written yet")
+    """Raw encoders on one core, then whole runs in processes, in turns. MB are of UTF-8 text."""
+    import tiktoken
+    from prepare_data import files_below, read_text
+    from tokenizer import load_tokenizer
+    paths, texts, size = [], [], 0
+    for path in files_below(args.folder, []):
+        with contextlib.suppress(ValueError, OSError):
+            text = read_text(path, None)
+            size += len(text.encode())
+            paths.append(path)
+            if size < 16e6:  # a sample for the raw rates, which need one core and some seconds
+                texts.append(text)
+    if not paths:
+        raise SystemExit(f"{args.folder} holds no .py, .txt or .md files")
+    sample = sum(len(text.encode()) for text in texts)
+    gpt2, codegen = tiktoken.get_encoding("gpt2"), load_tokenizer("codegen")
+    raw = {"tiktoken gpt2, raw": lambda: sum(len(gpt2.encode_ordinary(text)) for text in texts),
+           "our encoder, raw": lambda: sum(len(codegen.encode_to_numpy(text, disallowed_special=())) for text in texts)}
+    whole = {"the way of nanoGPT's prepare": lambda out: encode_in_pool(paths, args.workers, out),
+             "prepare_data.py tokenize": lambda out: our_tokenize(args, out)}
+    results = {name: [] for name in (*raw, *whole)}
+    for _ in range(args.rounds):
+        for name, encode in raw.items():
+            start = time.perf_counter()
+            tokens = encode()
+            results[name].append((time.perf_counter() - start, tokens, ""))
+        for name, run in whole.items():
+            with tempfile.TemporaryDirectory() as folder:
+                start = time.perf_counter()
+                tokens, memory = run(os.path.join(folder, "out"))
+                results[name].append((time.perf_counter() - start, tokens, memory))
+    rows = []
+    for name, runs in results.items():
+        seconds, (_, tokens, memory) = statistics.median(run[0] for run in runs), runs[-1]
+        cores = 1 if name in raw else args.workers
+        amount = sample if name in raw else size
+        rows.append({"encoder": name, "processes": cores, "MB": amount / 1e6, "MB/s": amount / 1e6 / seconds,
+                     "MB/s per process": amount / 1e6 / seconds / cores, "tok/s": tokens / seconds, "peak MB": memory,
+                     "settings": {"folder": args.folder, "files": len(paths), "seconds": [run[0] for run in runs]}})
+    rates = {row["encoder"]: row["MB/s per process"] for row in rows}
+    for row in rows:
+        row["x tiktoken"] = row["MB/s per process"] / rates["tiktoken gpt2, raw"]
+    report(rows)
+
+
+def our_tokenize(args, out):
+    """(tokens, peak memory of the process and its workers in MB: the sum of their shares of what is resident, every 0.2 s)"""
+    script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prepare_data.py")
+    process = subprocess.Popen([sys.executable, script, "tokenize", args.folder, "--workers", str(args.workers), "--out", out],
+                               stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    peak = 0
+    while process.poll() is None:
+        peak = max(peak, sum(map(proportional_memory, [process.pid, *children(process.pid)])))
+        time.sleep(0.2)
+    if process.returncode:
+        raise SystemExit(f"prepare_data.py tokenize failed: {process.stderr.read()[-300:]}")
+    with open(os.path.join(out, "meta.json")) as f:
+        meta = json.load(f)
+    return meta["train"]["tokens"] + meta["val"]["tokens"], peak or "n/a"
+
+
+def children(pid):
+    try:
+        with open(f"/proc/{pid}/task/{pid}/children") as f:
+            direct = f.read().split()
+    except OSError:  # it has ended, or this is not Linux
+        return []
+    return [child for parent in direct for child in (parent, *children(parent))]
+
+
+def proportional_memory(pid):
+    try:
+        with open(f"/proc/{pid}/smaps_rollup") as f:
+            return int(re.search(r"^Pss: +(\d+)", f.read(), re.MULTILINE)[1]) / 1024
+    except (OSError, TypeError):
+        return 0
+
+
+def encode_in_pool(paths, workers, out):
+    """One task per document, tiktoken's gpt2, <|endoftext|> after each, ids into one file of uint16. What this leaves out, the
+    package `datasets` and its Arrow files on disk, would only be slower."""
+    import multiprocessing
+    tokens = 0
+    with multiprocessing.Pool(workers, start_pool) as pool, open(out, "wb") as f:
+        for ids in pool.imap(encode_document, paths, chunksize=16):
+            f.write(ids)
+            tokens += len(ids) // 2
+    return tokens, ""
+
+
+def start_pool():
+    import tiktoken
+    global gpt2
+    gpt2 = tiktoken.get_encoding("gpt2")
+
+
+def encode_document(path):
+    import numpy as np
+    from prepare_data import read_text
+    ids = gpt2.encode_ordinary(read_text(path, None))
+    ids.append(gpt2.eot_token)
+    return np.array(ids, dtype=np.uint16).tobytes()
 
 
 # ---- sandbox and loader ----------------------------------------------------------------------------------------------
 
 def sandbox(args):
-    raise SystemExit("bench.py sandbox is not written yet")
+    from eval_humaneval import load_benchmark
+    from sandbox import Program, Sandbox
+    programs = {"f(x) = x + 1, one assert": [Program(code="def f(x):\n    return x + 1", test="assert f(1) == 2")] * 656}
+    try:
+        problems = load_benchmark("humaneval")
+        programs["HumanEval's canonical solutions, 4 times"] = [problem.program(problem.canonical, 30.0) for problem in problems] * 4
+    except SystemExit as error:  # no network and no copy of it
+        print(error)
+    rows = []
+    with Sandbox(workers=args.workers) as box:
+        for name, batch in programs.items():
+            list(box.judge(batch[:8]))
+            start = time.perf_counter()
+            passed = sum(verdict.status == "passed" for _, verdict in box.judge(batch))
+            seconds = time.perf_counter() - start
+            rows.append({"programs": name, "judged": len(batch), "passed": passed, "programs/s": len(batch) / seconds,
+                         "settings": {"workers": args.workers, "isolation": box.level}})
+    report(rows)
 
 
 def loader(args):
-    raise SystemExit("bench.py loader is not written yet")
+    from train import Windows, read_meta
+    read_meta(args.data)
+    data = Windows(os.path.join(args.data, "train.bin"), args.context, seed=0)
+    count = max(20, min(1000, 20_000_000 // (args.context * args.micro_batch_size)))
+    start = time.perf_counter()
+    for i in range(count):
+        data.read([data.start(n) for n in range(i * args.micro_batch_size, (i + 1) * args.micro_batch_size)])
+    seconds = (time.perf_counter() - start) / count
+    tokens = args.micro_batch_size * args.context
+    report([{"batch": f"{args.micro_batch_size} x {args.context}", "batches/s": 1 / seconds, "ms": 1000 * seconds, "tok/s": tokens / seconds,
+             f"share of a step at {args.tok_per_s:,.0f} tok/s": f"{seconds * args.tok_per_s / tokens:.3%}",
+             "settings": {"data": args.data, "tokens": data.tokens, "batches": count}}])
 
 
 if __name__ == "__main__":

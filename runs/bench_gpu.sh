@@ -1,0 +1,57 @@
+#!/usr/bin/env bash
+# Every GPU row of BENCHMARKS.md on one H100 or H200, in under ten minutes (not run yet): torch 2.11 or later, no network.
+#   bash runs/bench_gpu.sh [CHECKOUT_OF_NANOGPT]
+# phi-1 at its real shape, random weights, random tokens. Rows go to out/bench_gpu/rows.jsonl, the table comes last. The most important
+# rows come first, and a row that would start after nine minutes is left out and named. Look at the column "attention": a system's CUDA
+# in LD_LIBRARY_PATH silently takes cuDNN's away, which is the fastest on these GPUs.
+set -u
+cd "$(dirname "$0")/.."
+NANOGPT=${1:-}
+OUT=out/bench_gpu
+rm -rf "$OUT"; mkdir -p "$OUT"
+nvidia-smi --query-gpu=name,memory.total,driver_version,clocks.max.sm --format=csv,noheader | tee "$OUT/gpu.txt"
+
+row() {  # row NAME COMMAND...: its JSON lines, with the name in front
+    local name=$1 log="$OUT/${1//[^a-zA-Z0-9]/_}.log"; shift
+    local left=$((570 - SECONDS))
+    if [ "$left" -lt 30 ]; then echo "not run, no time left: $name"; return; fi
+    echo; echo "== $name ($SECONDS s)"
+    timeout "$((left < 150 ? left : 150))" "$@" > "$log" 2>&1 || echo "failed ($?): $(tail -n 1 "$log" | cut -c1-200)"
+    grep -v '^{' "$log" | tail -n 12
+    grep '^{' "$log" | sed "s/^{/{\"row\": \"$name\", /" >> "$OUT/rows.jsonl"
+}
+phi1() { local name=$1; shift; row "$name" python bench.py train configs/phi1.py --accumulation=2 --steps=8 --rounds=4 "$@"; }
+
+phi1 "phi1, micro-batch 16, as configured"
+python - "$OUT/phi1.pt" <<'END'
+import sys, torch
+from dataclasses import asdict
+from model import Phi, PhiConfig
+torch.manual_seed(0)
+with torch.device("cuda"):
+    model = Phi(PhiConfig()).bfloat16()
+torch.save({"model": model.state_dict(), "model_config": asdict(model.config), "tokenizer": "codegen", "step": 0}, sys.argv[1])
+END
+row "decode" python bench.py sample "$OUT/phi1.pt"
+[ -z "${PHI1_BENCHMARKS:-}" ] ||
+    row "HumanEval greedy, bf16, every completion 512 tokens long" bash -c "time python eval_humaneval.py $OUT/phi1.pt --dtype bf16 --out $OUT/humaneval"
+phi1 "phi1, micro-batch 20" --micro_batch_size=20
+phi1 "phi1, micro-batch 12" --micro_batch_size=12
+phi1 "phi1, micro-batch 8" --micro_batch_size=8
+phi1 "phi1, micro-batch 16, flash attention forced" --attention=flash
+phi1 "phi1, micro-batch 16, no dropout" --dropout=0.0
+phi1 "phi1, micro-batch 8, not compiled, and transformers" --micro_batch_size=8 --compile=False --against transformers
+[ -z "$NANOGPT" ] || phi1 "phi1, micro-batch 8, and nanoGPT" --micro_batch_size=8 --against "$NANOGPT"
+
+echo; echo "== $(cat "$OUT/gpu.txt"), $SECONDS s"
+python - "$OUT/rows.jsonl" <<'END'
+import json, sys
+shown = ("tok/s", "MFU", "ms/step", "memory GB", "attention", "loader", "optimizer", "first step s")
+print("| row | " + " | ".join(shown) + " |\n|" + "---|" * (len(shown) + 1))
+for row in map(json.loads, open(sys.argv[1])):
+    if row["command"] == "train":
+        values = (row.get(name, "") for name in shown)
+        print(f"| {row['row']} ({row['trainer']}) | " + " | ".join(f"{v:,.4g}" if isinstance(v, float) else v for v in values) + " |")
+    else:
+        print(f"| {row['row']} | " + ", ".join(f"{k} {v}" for k, v in row.items() if k not in ("row", "command", "settings", "machine", "cores")) + " |")
+END
