@@ -136,7 +136,9 @@ class Block(nn.Module):
         y = self.norm(x)
         attended = self.attention(y, cos, sin, past)
         mlp = self.fc2(F.gelu(self.fc1(y), approximate="tanh"))
-        return x + self.drop(attended) + self.drop(mlp)
+        if self.training:  # outside, a dropout that does nothing is still two calls per layer and token
+            attended, mlp = self.drop(attended), self.drop(mlp)
+        return x + attended + mlp
 
 
 class Phi(nn.Module):

@@ -87,7 +87,7 @@ class Batch:
         self.cache = KVCache(model.config, rows, room, device, model.lm_head.weight.dtype)
         self.tokens = torch.zeros(rows, dtype=torch.long, device=device)  # the last of each row, not in the cache yet
         self.uniform = torch.zeros(rows, room, device=device)             # the random number for the token at each position
-        self.graphs = {}
+        self.graphs, self.pool = {}, None                                 # {(rows, window): graph; None after its first step}
 
     def read(self, row, prompt):
         """Read a prompt into an empty row; logits (1, V) of the token after it."""
@@ -114,9 +114,10 @@ class Batch:
             self.graphs[shape] = None
             return
         if self.graphs[shape] is None:
-            self.graphs[shape] = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graphs[shape]):                    # records, and runs nothing
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self.pool):                 # records, and runs nothing
                 self.step(*shape)
+            self.graphs[shape], self.pool = graph, graph.pool()           # one after the other, they can share their memory
         self.graphs[shape].replay()
 
     def move(self, source, target, length):
