@@ -9,7 +9,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from conftest import ROOT, run
 from model import Phi, PhiConfig
-from sample import choose, generate
+from sample import Batch, choose, generate
 from tokenizer import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
@@ -66,6 +66,26 @@ def test_samples_depend_on_the_seed_and_their_number_but_not_on_the_batch(model)
     assert len({tuple(tokens) for tokens in one.values()}) == len(one) == 20
     assert one != make(seed=2)
     assert all(make(n=2)[key] == one[key] for key in make(n=2))
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_a_fixed_step_can_be_recorded_and_replayed_as_a_cuda_graph_is(model, monkeypatch, temperature):
+    from torch.fx.experimental.proxy_tensor import make_fx
+    step, recorded, replayed = Batch.step, {}, []
+
+    def replay(batch, rows, window):  # a replay repeats the recorded kernels on the same memory, with every Python number as it was
+        key = id(batch), rows, window
+        if key in recorded:
+            recorded[key]()
+            replayed.append(key)
+        else:
+            recorded[key] = make_fx(lambda: step(batch, rows, window))()  # runs it, too
+
+    how = dict(n=3, max_new_tokens=30, temperature=temperature, batch_size=6, stop=lambda i, j, tokens: len(tokens) == 5 * (i + j + 1))
+    eager = collect(generate(model, BYTES, PROMPTS, **how))
+    monkeypatch.setattr(Batch, "step", replay)
+    assert collect(generate(model, BYTES, PROMPTS, fixed=True, **how)) == eager
+    assert {(rows, window) for _, rows, window in recorded} <= {(rows, 92) for rows in (1, 2, 4, 6)} and len(replayed) > 50
 
 
 def test_a_prompt_is_read_once_for_all_its_samples(model, monkeypatch):
