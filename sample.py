@@ -65,9 +65,12 @@ def choose(logits, temperature, top_k, top_p, uniform):
     if 0 < top_k < probs.size(-1):
         probs = probs * (probs >= probs.topk(top_k).values[:, -1:])
     if top_p < 1:
-        ordered = probs.sort(descending=True).values
-        before = ordered.cumsum(-1) - ordered                   # the probability of all more probable tokens
-        kept = before < top_p * ordered.sum(-1, keepdim=True)
+        share, ordered = top_p * probs.sum(-1, keepdim=True), None
+        if probs.size(-1) > 1024 and not probs.is_cuda:         # mostly enough, without sorting 51,200; a CUDA graph cannot look
+            ordered = probs.topk(1024).values
+        if ordered is None or (ordered.sum(-1, keepdim=True) < share).any():
+            ordered = probs.sort(descending=True).values
+        kept = ordered.cumsum(-1) - ordered < share             # the probability of all more probable tokens
         kept[:, 0] = True
         probs = probs * (probs >= ordered.masked_fill(~kept, 2).amin(-1, keepdim=True))
     cumulative = probs.cumsum(-1)

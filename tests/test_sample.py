@@ -81,11 +81,11 @@ def test_a_fixed_step_can_be_recorded_and_replayed_as_a_cuda_graph_is(model, mon
         else:
             recorded[key] = make_fx(lambda: step(batch, rows, window))()  # runs it, too
 
-    how = dict(n=3, max_new_tokens=30, temperature=temperature, batch_size=6, stop=lambda i, j, tokens: len(tokens) == 5 * (i + j + 1))
+    how = dict(n=2, max_new_tokens=20, temperature=temperature, batch_size=3, stop=lambda i, j, tokens: len(tokens) == 4 * (i + j + 1))
     eager = collect(generate(model, BYTES, PROMPTS, **how))
     monkeypatch.setattr(Batch, "step", replay)
     assert collect(generate(model, BYTES, PROMPTS, fixed=True, **how)) == eager
-    assert {(rows, window) for _, rows, window in recorded} <= {(rows, 92) for rows in (1, 2, 4, 6)} and len(replayed) > 50
+    assert {(rows, window) for _, rows, window in recorded} <= {(rows, 82) for rows in (1, 2, 3)} and len(replayed) > 30
 
 
 def test_a_prompt_is_read_once_for_all_its_samples(model, monkeypatch):
@@ -134,6 +134,16 @@ def test_choice_follows_the_distribution_that_transformers_defines(temperature, 
     counts = choose(logits.expand(n, -1), temperature, top_k, top_p, uniform).bincount(minlength=40)
     assert torch.allclose(counts / n, expected, atol=2e-4)
     assert not counts[expected == 0].any()
+
+
+def test_the_most_probable_tokens_of_a_large_vocabulary_are_found_whether_few_or_many():
+    logits = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[6.0], [1.0]])
+    kept = TopPLogitsWarper(0.9)(None, logits) > -torch.inf
+    assert kept[0].sum() < 1024 < kept[1].sum()
+    for rows in ([0], [1], [0, 1]):  # alone, and beside one that needs the whole sort
+        for u in (torch.arange(100) + 0.5) / 100:
+            cumulative = (logits[rows].double().softmax(-1) * kept[rows]).cumsum(-1)
+            assert torch.equal(choose(logits[rows], 1.0, 0, 0.9, u.expand(len(rows))), (cumulative <= u * cumulative[:, -1:]).sum(-1))
 
 
 def test_help_comes_without_loading_torch():
