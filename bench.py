@@ -2,8 +2,10 @@
 How fast this project is on your machine. Every row is measured with the code that does the real work, on random data.
 
     python bench.py train configs/demo.py                                         # any setting: --micro_batch_size=8 --compile=False
-    python bench.py train configs/demo.py --against ../nanoGPT --against transformers     # the same shape and batch, in turns
-    python bench.py sample out/demo/best.pt
+    python bench.py train configs/demo.py --against ../nanoGPT --against transformers     # equal shape and batch, in turns
+    python bench.py sample out/demo/best.pt                                       # or a settings file, for random weights of its shape
+    python bench.py sample configs/phi1_small.py --dtype bf16 --batch 1 16 --against transformers
+    python bench.py sample configs/demo.py --context=512 --against ../nanoGPT     # its context: room for a prompt and 256 new tokens
     python bench.py tokenize FOLDER
     python bench.py sandbox
     python bench.py loader data/demo
@@ -39,7 +41,16 @@ def parse_args():
     p.add_argument("--against", action="append", default=[], metavar="PEER", help="a checkout of nanoGPT, or the word transformers")
     p.add_argument("--rounds", type=int, default=5, help="turns of each that the steps are dealt to, so that all meet the same noise (5)")
     p = commands.add_parser("sample", help="tokens per second of generation")
-    p.add_argument("checkpoint")
+    p.add_argument("model", help="a checkpoint, a Hugging Face folder, or a settings file of train.py: random weights of that shape, in which --name=value wins")
+    p.add_argument("--batch", type=int, nargs="+", default=[1, 16, 164], help="rows at once (1 16 164)")
+    p.add_argument("--prompt_tokens", type=int, default=128, help="random tokens that each row begins with (128)")
+    p.add_argument("--new_tokens", type=int, default=256, help="tokens made after them (256)")
+    p.add_argument("--temperature", type=float, default=0.0, help="0 is greedy (0); above, top_p is 0.95, which nanoGPT does not have")
+    p.add_argument("--device", default="auto", help="auto, cuda, mps or cpu")
+    p.add_argument("--dtype", default="auto", choices=("auto", "bf16", "fp16", "fp32"), help="of all weights; auto: bf16 on a GPU, else fp32")
+    p.add_argument("--compile", action="store_true", help="compile our layers first: fewer and larger kernels")
+    p.add_argument("--against", action="append", default=[], metavar="PEER", help="a checkout of nanoGPT, or the word transformers")
+    p.add_argument("--rounds", type=int, default=3, help="turns of each, of which the median counts, after one that does not (3)")
     p = commands.add_parser("tokenize", help="MB per second of prepare_data.py tokenize")
     p.add_argument("folder", help="text: a folder of code, or .jsonl files")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (number of CPU cores)")
@@ -52,7 +63,7 @@ def parse_args():
     p.add_argument("--micro_batch_size", type=int, default=16, help="sequences of a batch (16)")
     p.add_argument("--tok_per_s", type=float, default=6e4, help="a training step's speed, to compare with (60,000: phi-1 on one H100)")
     args, settings = parser.parse_known_args()
-    if settings and (args.command != "train" or not all(s.startswith("--") and "=" in s for s in settings)):
+    if settings and (args.command not in ("train", "sample") or not all(s.startswith("--") and "=" in s for s in settings)):
         parser.error(f"unknown: {' '.join(settings)}")
     return args, settings
 
@@ -159,16 +170,8 @@ def our_step(shape, config, machine, data, spent):
 def nanogpt_step(path, shape, config, machine, data):
     """The step of nanoGPT's train.py around its model, as its README runs it: fp32 without compile on a CPU, else bf16 with."""
     import torch
-    file = os.path.join(path, "model.py")
-    if not os.path.exists(file):
-        raise SystemExit(f"{file} is not there: --against takes a checkout of nanoGPT (git clone https://github.com/karpathy/nanoGPT), "
-                         "or the word transformers")
-    spec = importlib.util.spec_from_file_location("nanogpt", file)
-    nanogpt = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(nanogpt)
+    model = load_nanogpt(path, shape).to(machine.device)
     with contextlib.redirect_stdout(io.StringIO()):
-        model = nanogpt.GPT(nanogpt.GPTConfig(block_size=shape.context, vocab_size=shape.vocab_size, n_layer=shape.n_layer, n_head=shape.n_head,
-                                              n_embd=shape.n_embd, dropout=shape.dropout, bias=False)).to(machine.device)
         optimizer = model.configure_optimizers(config.weight_decay, config.learning_rate, (config.beta1, config.beta2), machine.device.type)
     if machine.device.type == "cuda":
         model = torch.compile(model)
@@ -178,16 +181,36 @@ def nanogpt_step(path, shape, config, machine, data):
 def transformers_step(_, shape, config, machine, data):
     """A plain training step around transformers' Phi: eager, fp32 on a CPU and bf16 on a GPU."""
     import torch
+    model = load_transformers(shape).to(machine.device).train()
+    model.config.use_cache = False
+    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=True)  # its Trainer's default
+    return peer_step(model, lambda x, y: model(input_ids=x, labels=x).loss, optimizer, config, machine, data)
+
+
+def load_nanogpt(path, shape):
+    """nanoGPT's model at our shape, with random weights."""
+    file = os.path.join(path, "model.py")
+    if not os.path.exists(file):
+        raise SystemExit(f"{file} is not there: --against takes a checkout of nanoGPT (git clone https://github.com/karpathy/nanoGPT), "
+                         "or the word transformers")
+    spec = importlib.util.spec_from_file_location("nanogpt", file)
+    nanogpt = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(nanogpt)
+    with contextlib.redirect_stdout(io.StringIO()):
+        return nanogpt.GPT(nanogpt.GPTConfig(block_size=shape.context, vocab_size=shape.vocab_size, n_layer=shape.n_layer, n_head=shape.n_head,
+                                             n_embd=shape.n_embd, dropout=shape.dropout, bias=False))
+
+
+def load_transformers(shape):
+    """transformers' Phi at our shape, with random weights."""
     try:
         from transformers import PhiConfig, PhiForCausalLM
     except ImportError:
         raise SystemExit("--against transformers needs the package: pip install transformers")
-    model = PhiForCausalLM(PhiConfig(
+    return PhiForCausalLM(PhiConfig(
         vocab_size=shape.vocab_size, hidden_size=shape.n_embd, intermediate_size=shape.n_inner, num_hidden_layers=shape.n_layer,
         num_attention_heads=shape.n_head, max_position_embeddings=shape.context, attention_dropout=shape.dropout, resid_pdrop=shape.dropout,
-        partial_rotary_factor=shape.rotary_dim / (shape.n_embd // shape.n_head), use_cache=False)).to(machine.device).train()
-    optimizer = torch.optim.AdamW(model.parameters(), lr=config.learning_rate, fused=True)  # its Trainer's default
-    return peer_step(model, lambda x, y: model(input_ids=x, labels=x).loss, optimizer, config, machine, data)
+        partial_rotary_factor=shape.rotary_dim / (shape.n_embd // shape.n_head), bos_token_id=None, eos_token_id=None))
 
 
 def peer_step(model, loss_of, optimizer, config, machine, data):
@@ -239,10 +262,109 @@ def attention_backend(step):
     return ", ".join(sorted({match[1] for match in names if match})) or "none of torch's"
 
 
-# ---- sample: the decoding engine (to come) -----------------------------------------------------------------------------
+# ---- sample ----------------------------------------------------------------------------------------------------------
 
-def sample(args):
-    raise SystemExit("bench.py sample is not written yet")
+def sample(args, settings):
+    import torch
+    from model import pick_device
+    device = pick_device(args.device)
+    dtype = {"auto": torch.bfloat16 if device.type == "cuda" else torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16,
+             "fp32": torch.float32}[args.dtype]
+    model = model_to_sample(args.model, settings, device, dtype)
+    shape, size = model.config, dtype.itemsize
+    if args.prompt_tokens + args.new_tokens > shape.context or args.prompt_tokens < 1 or args.new_tokens < 2:
+        raise SystemExit(f"--prompt_tokens {args.prompt_tokens} and --new_tokens {args.new_tokens} must be at least 1 and 2, and fit in the "
+                         f"model's context of {shape.context}")
+    weights = sum(p.numel() for p in model.parameters()) - model.embedding.weight.numel()
+    row = 2 * shape.n_layer * shape.n_embd * (args.prompt_tokens + args.new_tokens // 2)
+    bandwidth = memory_bandwidth(device)
+    print(f"machine  {device}, torch {torch.__version__}, {torch.get_num_threads()} threads, {dtype} of weights and cache\n"
+          f"shape    {shape.n_layer} layers, width {shape.n_embd}, {shape.n_head} heads, vocabulary {shape.vocab_size}, context {shape.context}\n"
+          f"rows     {args.prompt_tokens} random tokens, then {args.new_tokens} new ones, temperature {args.temperature}\n"
+          f"memory   {bandwidth / 1e9:,.1f} GB/s measured here, the faster of a copy and a sum; a step reads {weights * size / 1e9:.4g} GB of weights "
+          f"(all but the embedding)\n         and per row {row * size / 1e6:.4g} MB of keys and values = 2 x layers x width x "
+          f"(prompt + new / 2) x {size} bytes", flush=True)
+
+    peers = {"ours": our_sampler(model, args)}
+    for peer in args.against:
+        load = load_transformers(shape) if peer == "transformers" else load_nanogpt(peer, shape)
+        make = transformers_sampler if peer == "transformers" else nanogpt_sampler
+        peers[os.path.basename(os.path.normpath(peer))] = make(load.to(device=device, dtype=dtype).eval(), args)
+    rows = []
+    for batch in args.batch:
+        prompts = torch.randint(shape.vocab_size, (batch, args.prompt_tokens), generator=torch.Generator().manual_seed(0)).to(device)
+        seconds = {name: [] for name in peers}
+        for _ in range(args.rounds + 1):  # in turns; the first does not count
+            for name, make in peers.items():
+                start = clock(device)
+                make(prompts, 1)
+                middle = clock(device)
+                make(prompts, args.new_tokens)
+                seconds[name].append((middle - start, clock(device) - middle))
+        for name in peers:
+            prefill, whole = (statistics.median(times) for times in zip(*seconds[name][1:]))
+            step = (whole - prefill) / (args.new_tokens - 1)
+            result = {"engine": name, "batch": batch, "prefill tok/s": batch * args.prompt_tokens / prefill, "decode tok/s": batch / step,
+                      "ms/step": 1000 * step, "seconds": whole, "bandwidth": f"{(weights + batch * row) * size / step / bandwidth:.0%}"}
+            if name == "ours":
+                ours = step, whole
+            else:
+                result |= {"bandwidth": "", "ours is": f"{step / ours[0]:.2f} x decoding, {whole / ours[1]:.2f} x in all"}
+            rows.append(result | {"settings": {**vars(args), "dtype": str(dtype), "device": str(device), "torch": torch.__version__,
+                                               "GB/s": bandwidth / 1e9, "seconds of (1 token, all)": seconds[name]}})
+    report(rows)
+
+
+def model_to_sample(path, settings, device, dtype):
+    import torch
+    from model import Phi, load_model
+    if not path.endswith(".py"):
+        if settings:
+            raise SystemExit(f"{' '.join(settings)}: only a settings file's shape can be changed; {path} has its own")
+        return load_model(path, device, dtype)[0]
+    from train import TrainConfig, load_config
+    torch.manual_seed(0)
+    return Phi(load_config(TrainConfig, [path, *settings, "--out_dir=none"])[0].model_config()).to(device=device, dtype=dtype).eval()
+
+
+def our_sampler(model, args):
+    from types import SimpleNamespace
+    from sample import generate
+    if args.compile:
+        for block in model.blocks:
+            block.compile()
+    tokenizer = SimpleNamespace(eot_token=-1, n_vocab=model.config.vocab_size)  # no end of text: every row runs to its last token
+
+    def make(prompts, new_tokens):
+        for _ in generate(model, tokenizer, prompts.tolist(), 1, new_tokens, args.temperature, top_p=0.95, batch_size=len(prompts)):
+            pass
+    return make
+
+
+def transformers_sampler(model, args):
+    import torch
+    how = dict(do_sample=True, temperature=args.temperature, top_p=0.95, top_k=0) if args.temperature else dict(do_sample=False)
+    return lambda prompts, new_tokens: model.generate(prompts, attention_mask=torch.ones_like(prompts), max_new_tokens=new_tokens, pad_token_id=0,
+                                                      **how)
+
+
+def nanogpt_sampler(model, args):
+    how = dict(temperature=args.temperature) if args.temperature else dict(top_k=1)  # one candidate: greedy
+    return lambda prompts, new_tokens: model.generate(prompts, new_tokens, **how)
+
+
+def memory_bandwidth(device):
+    """Bytes per second: 4 passes over 2 GB on a GPU (256 MB elsewhere), the fastest of them, copied (read and written) or summed (read)."""
+    import torch
+    data = torch.randn((2**29 if device.type == "cuda" else 2**26), device=device)
+    other, rates = torch.empty_like(data), []
+    for _ in range(4):
+        start = clock(device)
+        other.copy_(data)
+        middle = clock(device)
+        data.sum()
+        rates += [2 * data.nbytes / (middle - start), data.nbytes / (clock(device) - middle)]
+    return max(rates)
 
 
 # ---- tokenize --------------------------------------------------------------------------------------------------------
@@ -392,7 +514,7 @@ def loader(args):
 if __name__ == "__main__":
     args, settings = parse_args()
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    if args.command == "train":
-        train(args, settings)
+    if args.command in ("train", "sample"):
+        {"train": train, "sample": sample}[args.command](args, settings)
     else:
-        {"sample": sample, "tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args)
+        {"tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args)

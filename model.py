@@ -65,25 +65,39 @@ class KVCache:
     """Keys and values of all layers for generation, allocated once. Rows are independent sequences of their own length.
 
     k, v: (L, B, H, S, K). lengths: (B,) int64, the tokens that each row holds; whoever calls the model advances it.
-    used: the longest row as a Python int, so that no step waits for the device to learn how much of S is in use.
+    window: how many positions from 0 on the next tokens may look at, at least the longest row with its new tokens; 0 where
+    the rows are empty, so that new tokens see each other only. An int, so that no step waits for the device to learn it.
     """
     def __init__(self, config, rows, room, device=None, dtype=None):
         shape = (config.n_layer, rows, config.n_head, room, config.n_embd // config.n_head)
         self.k = torch.zeros(shape, device=device, dtype=dtype)
         self.v = torch.zeros(shape, device=device, dtype=dtype)
         self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
-        self.used = 0
+        self.window = 0
 
-    def rows(self, start, stop, used):
+    def rows(self, start, stop, window):
         """The same memory, rows start..stop only."""
         view = object.__new__(KVCache)
-        view.k, view.v, view.lengths, view.used = self.k[:, start:stop], self.v[:, start:stop], self.lengths[start:stop], used
+        view.k, view.v, view.lengths, view.window = self.k[:, start:stop], self.v[:, start:stop], self.lengths[start:stop], window
         return view
 
     def copy_row(self, source, target, length):
         """Copy the first `length` positions of a row to another."""
         self.k[:, target, :, :length] = self.k[:, source, :, :length]
         self.v[:, target, :, :length] = self.v[:, source, :, :length]
+
+    def places(self, T):
+        """Where T new tokens per row go: their positions (B, T), and for each layer what Attention takes as `past`: keys and
+        values (B, H, S, K), the index of the new ones in them, and the mask (B, 1, T, window) that is added to the scores,
+        -inf where a token may not look: at its future, and beyond the length of its row. None is the plain causal mask."""
+        device = self.lengths.device
+        positions = self.lengths[:, None] + torch.arange(T, device=device)
+        new = torch.arange(len(positions), device=device)[:, None], slice(None), positions
+        mask = None
+        if self.window:
+            hidden = torch.arange(self.window, device=device) > positions[:, None, :, None]
+            mask = torch.zeros(hidden.shape, dtype=self.k.dtype, device=device).masked_fill_(hidden, float("-inf"))
+        return positions, [(k, v, new, mask) for k, v in zip(self.k.unbind(), self.v.unbind())]
 
 
 class Attention(nn.Module):
@@ -94,24 +108,17 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(config.n_embd, 3 * config.n_embd)  # q, k and v as one matrix product
         self.dense = nn.Linear(config.n_embd, config.n_embd)
 
-    def forward(self, x, cos, sin, cache, layer):
+    def forward(self, x, cos, sin, past):
         B, T, D = x.shape
-        q, k, v = self.qkv(x).view(B, T, 3 * self.n_head, D // self.n_head).chunk(3, dim=2)    # each (B, T, H, K)
-        q, k = apply_rotary(q, cos, sin).transpose(1, 2), apply_rotary(k, cos, sin)
-        if cache is None:
-            y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), is_causal=True,
-                                               dropout_p=self.dropout if self.training else 0.0)
-        else:
-            positions = cache.lengths[:, None] + torch.arange(T, device=x.device)               # (B, T)
-            row = torch.arange(B, device=x.device)[:, None]
-            cache.k[layer][row, :, positions] = k
-            cache.v[layer][row, :, positions] = v
-            if cache.used == 0:  # empty rows: the new tokens see only each other
-                y = F.scaled_dot_product_attention(q, k.transpose(1, 2), v.transpose(1, 2), is_causal=True)
-            else:                # each row sees its own past; what lies beyond its length is masked
-                end = cache.used + T
-                visible = torch.arange(end, device=x.device) <= positions[:, None, :, None]     # (B, 1, T, end)
-                y = F.scaled_dot_product_attention(q, cache.k[layer, :, :, :end], cache.v[layer, :, :, :end], visible)
+        qk, v = self.qkv(x).view(B, T, 3 * self.n_head, D // self.n_head).split([2 * self.n_head, self.n_head], dim=2)
+        q, k = apply_rotary(qk, cos, sin).chunk(2, dim=2)                                       # each (B, T, H, K)
+        q, k, v, mask = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), None           # each (B, H, T, K)
+        if past is not None:  # the new keys and values join those of the tokens before them
+            keys, values, new, mask = past
+            keys[new], values[new] = k.transpose(1, 2), v.transpose(1, 2)
+            if mask is not None:
+                k, v = keys[:, :, :mask.size(-1)], values[:, :, :mask.size(-1)]
+        y = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0, is_causal=mask is None)
         return self.dense(y.transpose(1, 2).reshape(B, T, D))
 
 
@@ -125,11 +132,13 @@ class Block(nn.Module):
         self.fc2 = nn.Linear(config.n_inner, config.n_embd)
         self.drop = nn.Dropout(config.dropout)
 
-    def forward(self, x, cos, sin, cache, layer):
+    def forward(self, x, cos, sin, past):
         y = self.norm(x)
-        attended = self.attention(y, cos, sin, cache, layer)
+        attended = self.attention(y, cos, sin, past)
         mlp = self.fc2(F.gelu(self.fc1(y), approximate="tanh"))
-        return x + self.drop(attended) + self.drop(mlp)
+        if self.training:  # outside, a dropout that does nothing is still two calls per layer and token
+            attended, mlp = self.drop(attended), self.drop(mlp)
+        return x + attended + mlp
 
 
 class Phi(nn.Module):
@@ -153,21 +162,22 @@ class Phi(nn.Module):
         """Token ids (B, T) -> last hidden states (B, T, D), after the final LayerNorm.
 
         With a cache, the ids continue its rows: row b's first id stands at position cache.lengths[b], and keys and values
-        are stored there. The caller then advances cache.lengths (by less than T where a row was padded on the right) and
-        cache.used. Raises ValueError if the ids do not fit in the context.
+        are stored there. The caller then advances cache.lengths (by less than T where a row was padded on the right).
+        Raises ValueError if the ids do not fit in the context.
         """
         T = idx.size(1)
-        end = T if cache is None else cache.used + T
+        end = T if cache is None else max(T, cache.window)
         if end > self.config.context:
             raise ValueError(f"a sequence of {end} tokens does not fit in the context of {self.config.context}")
         if cache is None:
             cos, sin = self.cos[:T, None], self.sin[:T, None]                                   # (T, 1, R/2)
+            pasts = [None] * len(self.blocks)
         else:
-            positions = cache.lengths[:, None] + torch.arange(T, device=idx.device)
+            positions, pasts = cache.places(T)
             cos, sin = self.cos[positions, None], self.sin[positions, None]                     # (B, T, 1, R/2)
         x = self.embedding(idx)
-        for layer, block in enumerate(self.blocks):
-            x = block(x, cos, sin, cache, layer)
+        for block, past in zip(self.blocks, pasts):
+            x = block(x, cos, sin, past)
         return self.norm(x)
 
     def forward(self, idx, targets=None):

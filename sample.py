@@ -13,6 +13,7 @@ import codecs
 import collections
 import os
 import sys
+from dataclasses import dataclass
 
 
 def parse_args():
@@ -64,18 +65,82 @@ def choose(logits, temperature, top_k, top_p, uniform):
     if 0 < top_k < probs.size(-1):
         probs = probs * (probs >= probs.topk(top_k).values[:, -1:])
     if top_p < 1:
-        ordered = probs.sort(descending=True).values
-        before = ordered.cumsum(-1) - ordered                   # the probability of all more probable tokens
-        kept = before < top_p * ordered.sum(-1, keepdim=True)
+        share, ordered = top_p * probs.sum(-1, keepdim=True), None
+        if probs.size(-1) > 1024 and not probs.is_cuda:         # mostly enough, without sorting 51,200; a CUDA graph cannot look
+            ordered = probs.topk(1024).values
+        if ordered is None or (ordered.sum(-1, keepdim=True) < share).any():
+            ordered = probs.sort(descending=True).values
+        kept = ordered.cumsum(-1) - ordered < share             # the probability of all more probable tokens
         kept[:, 0] = True
         probs = probs * (probs >= ordered.masked_fill(~kept, 2).amin(-1, keepdim=True))
     cumulative = probs.cumsum(-1)
     return torch.searchsorted(cumulative, uniform[:, None].to(exact) * cumulative[:, -1:], right=True).squeeze(-1)
 
 
+class Batch:
+    """What the device holds of the rows being generated, and the step that gives each its next token.
+
+    Everything has a fixed address, so that on a GPU a step is recorded once as a CUDA graph and replayed: 24 layers of small
+    kernels start faster than Python can ask for them one by one. A graph is for one number of rows and one window. So that
+    few are needed, rows are rounded up to a power of two (the rows too many compute what nobody reads) and windows to 256.
+    """
+    def __init__(self, model, rows, room, pick, fixed):
+        device = model.cos.device
+        self.model, self.pick, self.room, self.fixed = model, pick, room, fixed
+        self.cache = KVCache(model.config, rows, room, device, model.lm_head.weight.dtype)
+        self.tokens = torch.zeros(rows, dtype=torch.long, device=device)  # the last of each row, not in the cache yet
+        self.uniform = torch.zeros(rows, room, device=device)             # the random number for the token at each position
+        self.graphs, self.pool = {}, None                                 # {(rows, window): graph; None after its first step}
+
+    def read(self, row, prompt):
+        """Read a prompt into an empty row; logits (1, V) of the token after it."""
+        device = self.tokens.device
+        self.cache.lengths[row] = 0
+        hidden = self.model.hidden(torch.tensor([prompt], device=device), self.cache.rows(row, row + 1, window=0))
+        return self.model.lm_head(hidden[:, -1])
+
+    def step(self, rows, window):
+        """Run the last token of the first rows through the model, and choose the next."""
+        cache = self.cache.rows(0, rows, window)
+        hidden = self.model.hidden(self.tokens[:rows, None], cache)
+        cache.lengths.add_(1).clamp_(max=self.room - 1)                   # rows that nobody reads stay in the cache, too
+        numbers = self.uniform[:rows].gather(1, cache.lengths[:, None]).squeeze(1)
+        self.tokens[:rows] = self.pick(self.model.lm_head(hidden[:, -1]), numbers)
+
+    def next(self, rows, longest):
+        """The same in fixed shapes where asked for. longest: the most tokens that one of the rows has, the new one in."""
+        if not self.fixed:
+            return self.step(rows, longest)
+        shape = min(1 << (rows - 1).bit_length(), len(self.tokens)), min(-(-longest // 256) * 256, self.room)
+        if self.tokens.device.type != "cuda" or shape not in self.graphs:
+            self.step(*shape)                                             # the first time eagerly: this loads the kernels
+            self.graphs[shape] = None
+            return
+        if self.graphs[shape] is None:
+            graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(graph, pool=self.pool):                 # records, and runs nothing
+                self.step(*shape)
+            self.graphs[shape], self.pool = graph, graph.pool()           # one after the other, they can share their memory
+        self.graphs[shape].replay()
+
+    def move(self, source, target, length):
+        self.cache.copy_row(source, target, length)
+        for tensor in (self.cache.lengths, self.tokens, self.uniform):
+            tensor[target] = tensor[source]
+
+
+@dataclass
+class Row:
+    i: int
+    j: int
+    made: list
+    length: int          # tokens in the cache, once all steps that were asked for are done
+    ended: bool = False
+
+
 @torch.inference_mode()
 def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8, top_k=0, top_p=0.95, seed=1337, batch_size=16,
-             stop=None, todo=None):
+             stop=None, todo=None, fixed=None):
     """Continue every prompt n times. prompts: lists of token ids, not empty and shorter than the context.
 
     Yields (i, j, token) as tokens are made, for sample j of prompt i, and (i, j, None) where that sample has ended: at
@@ -85,62 +150,78 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
     the text does not depend on batch_size. Ids that the tokenizer does not have (the embedding is padded) are never chosen.
     todo: the samples (i, j) to make, those of a prompt one after the other, where not all are wanted: a rank's share, or what
     an interrupted run has left. Their text is the same as among all.
+    fixed: steps in few fixed shapes, the next one started before the tokens of the last are looked at, so that a device that
+    works on its own never waits for Python; None: on a GPU only. It changes the speed, not the text.
     """
     device, context, eot = model.cos.device, model.config.context, encoding.eot_token
+    fixed = device.type == "cuda" if fixed is None else fixed
     max_new_tokens = min(max_new_tokens, context)
     waiting = collections.deque([(i, j) for i in range(len(prompts)) for j in range(n)] if todo is None else todo)
     sizes = {i: len(prompts[i]) for i, _ in waiting}
     for i, size in sizes.items():
         if not 0 < size < context:
             raise ValueError(f"prompt {i} has {size:,} tokens; 1 to {context - 1:,} leave room to generate one")
-    batch_size = min(batch_size, len(waiting))
     room = min(context, max(sizes.values(), default=0) + max_new_tokens)
-    cache = KVCache(model.config, batch_size, room, device, model.lm_head.weight.dtype)
-    uniform = torch.zeros(batch_size, max_new_tokens, device=device)
-    rows = []                    # the rows of the cache in use, from 0 on: (i, j, tokens made)
-    logits = []                  # (1, V) or (B, V) tensors: of the next token of every row, in order
 
-    def next_logits(start, idx, lengths):
-        """Run idx (B, T) through rows start.. of the cache, which hold `lengths` tokens; logits (B, V) after the last."""
-        cache.lengths[start:start + len(idx)] = torch.tensor(lengths, device=device)
-        hidden = model.hidden(torch.tensor(idx, device=device), cache.rows(start, start + len(idx), used=max(lengths)))
-        return model.lm_head(hidden[:, -1])[:, :encoding.n_vocab].float()
+    def pick(logits, uniform):
+        return choose(logits[:, :encoding.n_vocab].float(), temperature, top_k, top_p, uniform)
+
+    batch = Batch(model, min(batch_size, len(waiting)), room, pick, fixed)
+    rows = []                      # the rows of the batch in use, from 0 on
+    asked = collections.deque()    # (tokens, their rows, event) of steps whose tokens were not looked at yet
+
+    def ask(start):
+        """Note the tokens of rows start.. to be looked at later; a GPU copies them to the host when it gets there."""
+        gpu = device.type == "cuda"
+        asked.append((batch.tokens[start:len(rows)].to("cpu", copy=True, non_blocking=gpu), rows[start:], torch.cuda.Event() if gpu else None))
+        if gpu:
+            asked[-1][2].record()
 
     while waiting or rows:
-        while waiting and len(rows) < batch_size:  # the next sample enters
+        start, logits = len(rows), []
+        while waiting and len(rows) < len(batch.tokens):  # the next sample enters
             i, j = waiting.popleft()
-            twin = next((row for row, (other, _, _) in enumerate(rows) if other == i), None)
+            at, twin = len(rows), next((at for at, row in enumerate(rows) if row.i == i), None)
             if twin is None:
-                prompt_logits = next_logits(len(rows), [prompts[i]], [0])
-            else:                                  # another sample's row begins with the same prompt
-                cache.copy_row(twin, len(rows), len(prompts[i]))
+                prompt_logits = batch.read(at, prompts[i])
+            else:                                         # another sample's row begins with the same prompt
+                batch.cache.copy_row(twin, at, sizes[i])
             logits.append(prompt_logits)
+            batch.cache.lengths[at] = sizes[i]
             if temperature:
-                stream = np.random.default_rng((seed, i, j)).random(max_new_tokens, dtype=np.float32)
-                uniform[len(rows)] = torch.from_numpy(stream)
-            rows.append((i, j, []))
+                stream = np.random.default_rng((seed, i, j)).random(max_new_tokens, dtype=np.float32)[:room - sizes[i]]
+                batch.uniform[at, sizes[i]:sizes[i] + len(stream)] = torch.from_numpy(stream)
+            rows.append(Row(i, j, [], sizes[i]))
+        if logits:
+            batch.tokens[start:len(rows)] = pick(torch.cat(logits), batch.uniform[range(start, len(rows)), [row.length for row in rows[start:]]])
+            ask(start)
+        else:                                             # every row goes on by one token
+            for row in rows:
+                row.length += 1
+            batch.next(len(rows), max(row.length for row in rows))
+            ask(0)
+        if len(asked) <= fixed:                           # a GPU already works on the next step while we look at this one
+            continue
 
-        numbers = uniform[range(len(rows)), [len(made) for _, _, made in rows]]
-        tokens = choose(torch.cat(logits), temperature, top_k, top_p, numbers).tolist()
-        ended = []
-        for row, ((i, j, made), token) in enumerate(zip(rows, tokens)):
+        tokens, theirs, event = asked.popleft()
+        if event:
+            event.synchronize()
+        for row, token in zip(theirs, tokens.tolist()):
+            if row.ended:                                 # in the step before, when this one was already under way
+                continue
             if token != eot:
-                made.append(token)
-                yield i, j, token
-            if (token == eot or len(made) == max_new_tokens or len(prompts[i]) + len(made) == context
-                    or (stop is not None and stop(i, j, made))):
-                yield i, j, None
-                ended.append(row)
-        for row in reversed(ended):                # the last row moves into the gap
-            i, _, made = rows[-1]
-            if row < len(rows) - 1:
-                cache.copy_row(len(rows) - 1, row, len(prompts[i]) + len(made))
-                uniform[row], rows[row] = uniform[len(rows) - 1], rows[-1]
-            rows.pop()
-        logits = []
-        if rows:                                   # every other row goes on by one token
-            logits = [next_logits(0, [[made[-1]] for _, _, made in rows],
-                                  [len(prompts[i]) + len(made) - 1 for i, _, made in rows])]
+                row.made.append(token)
+                yield row.i, row.j, token
+            if (token == eot or len(row.made) == max_new_tokens or sizes[row.i] + len(row.made) == context
+                    or (stop is not None and stop(row.i, row.j, row.made))):
+                yield row.i, row.j, None
+                row.ended = True
+        for at in reversed(range(len(rows))):
+            if rows[at].ended:                            # the last row moves into the gap
+                last = rows.pop()
+                if at < len(rows):
+                    batch.move(len(rows), at, last.length)
+                    rows[at] = last
 
 
 def main(args):

@@ -135,11 +135,11 @@ def test_dropout_acts_on_attention_and_both_branches_in_training_only():
     assert not torch.equal(model(idx)[0], model(idx)[0])
     x = torch.randn(1, 16, 64)
     cos, sin = model.cos[:16, None], model.sin[:16, None]
-    assert not torch.equal(block.attention(x, cos, sin, None, 0), block.attention(x, cos, sin, None, 0))
+    assert not torch.equal(block.attention(x, cos, sin, None), block.attention(x, cos, sin, None))
     with torch.no_grad():  # with attention silenced, half of what the MLP adds is dropped and the rest doubled
         block.attention.dense.weight.zero_()
-    added = block(x, cos, sin, None, 0) - x
-    full = block.eval()(x, cos, sin, None, 0) - x
+    added = block(x, cos, sin, None) - x
+    full = block.eval()(x, cos, sin, None) - x
     kept = (added - 2 * full).abs() < 1e-4
     assert torch.all(kept | (added.abs() < 1e-6)) and 0.3 < kept.float().mean() < 0.7
 

@@ -9,7 +9,7 @@ from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWa
 
 from conftest import ROOT, run
 from model import Phi, PhiConfig
-from sample import choose, generate
+from sample import Batch, choose, generate
 from tokenizer import load_tokenizer
 
 BYTES = load_tokenizer("bytes")
@@ -51,20 +51,41 @@ def collect(events):
     return samples
 
 
+@pytest.mark.parametrize("fixed", [False, True])
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 16])
-def test_cached_batched_generation_equals_the_slow_way_for_any_mix_of_lengths(model, batch_size):
+def test_cached_batched_generation_equals_the_slow_way_for_any_mix_of_lengths(model, batch_size, fixed):
     for length in (1, 50):
-        made = collect(generate(model, BYTES, PROMPTS, max_new_tokens=length, temperature=0, batch_size=batch_size))
+        made = collect(generate(model, BYTES, PROMPTS, max_new_tokens=length, temperature=0, batch_size=batch_size, fixed=fixed))
         assert made == {(i, 0): slow(model, prompt, length) for i, prompt in enumerate(PROMPTS)}
 
 
 def test_samples_depend_on_the_seed_and_their_number_but_not_on_the_batch(model):
     make = lambda **kw: collect(generate(model, BYTES, PROMPTS, **{"n": 4, "max_new_tokens": 20, "temperature": 1.0, "top_p": 1.0, **kw}))
     one = make(batch_size=1)
-    assert one == make(batch_size=7) == make(batch_size=100)
+    assert one == make(batch_size=7) == make(batch_size=100) == make(batch_size=7, fixed=True)
     assert len({tuple(tokens) for tokens in one.values()}) == len(one) == 20
     assert one != make(seed=2)
     assert all(make(n=2)[key] == one[key] for key in make(n=2))
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_a_fixed_step_can_be_recorded_and_replayed_as_a_cuda_graph_is(model, monkeypatch, temperature):
+    from torch.fx.experimental.proxy_tensor import make_fx
+    step, recorded, replayed = Batch.step, {}, []
+
+    def replay(batch, rows, window):  # a replay repeats the recorded kernels on the same memory, with every Python number as it was
+        key = id(batch), rows, window
+        if key in recorded:
+            recorded[key]()
+            replayed.append(key)
+        else:
+            recorded[key] = make_fx(lambda: step(batch, rows, window))()  # runs it, too
+
+    how = dict(n=2, max_new_tokens=20, temperature=temperature, batch_size=3, stop=lambda i, j, tokens: len(tokens) == 4 * (i + j + 1))
+    eager = collect(generate(model, BYTES, PROMPTS, **how))
+    monkeypatch.setattr(Batch, "step", replay)
+    assert collect(generate(model, BYTES, PROMPTS, fixed=True, **how)) == eager
+    assert {(rows, window) for _, rows, window in recorded} <= {(rows, 82) for rows in (1, 2, 3)} and len(replayed) > 30
 
 
 def test_a_prompt_is_read_once_for_all_its_samples(model, monkeypatch):
@@ -113,6 +134,16 @@ def test_choice_follows_the_distribution_that_transformers_defines(temperature, 
     counts = choose(logits.expand(n, -1), temperature, top_k, top_p, uniform).bincount(minlength=40)
     assert torch.allclose(counts / n, expected, atol=2e-4)
     assert not counts[expected == 0].any()
+
+
+def test_the_most_probable_tokens_of_a_large_vocabulary_are_found_whether_few_or_many():
+    logits = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)) * torch.tensor([[6.0], [1.0]])
+    kept = TopPLogitsWarper(0.9)(None, logits) > -torch.inf
+    assert kept[0].sum() < 1024 < kept[1].sum()
+    for rows in ([0], [1], [0, 1]):  # alone, and beside one that needs the whole sort
+        for u in (torch.arange(100) + 0.5) / 100:
+            cumulative = (logits[rows].double().softmax(-1) * kept[rows]).cumsum(-1)
+            assert torch.equal(choose(logits[rows], 1.0, 0, 0.9, u.expand(len(rows))), (cumulative <= u * cumulative[:, -1:]).sum(-1))
 
 
 def test_help_comes_without_loading_torch():
