@@ -2131,7 +2131,7 @@ def parse_args(argv=None):
 
     p = stage("tokenize", "documents -> train.bin, val.bin, meta.json", "folder to write")
     p.add_argument("sources", nargs="+", help="folders, files, .jsonl, .jsonl.gz")
-    p.add_argument("--tokenizer", default="codegen", choices=("codegen", "bytes"), help="phi-1's, or plain bytes")
+    p.add_argument("--tokenizer", default="codegen", help="codegen (phi-1's), bytes, or a .tiktoken file of ranks")
     p.add_argument("--field", default="text", help="field of a .jsonl line that holds the text")
     p.add_argument("--exclude", nargs="+", default=[], metavar="NAME",
                    help="names (or patterns) of files and folders to leave out")
