@@ -37,6 +37,7 @@ class PhiConfig:
     rotary_dim: int = 32         # channels of each head that are rotated; the others carry no position
     rope_theta: float = 10000.0
     dropout: float = 0.0         # on the attention weights and on both residual branches; the paper trains with 0.1
+    init_std: float = 0.02       # of all matrices before training; 0.02 is made for phi-1's width
 
     def __post_init__(self):
         self.n_inner = self.n_inner or 4 * self.n_embd
@@ -154,7 +155,7 @@ class Phi(nn.Module):
         self.register_buffer("sin", sin, persistent=False)
         for module in self.modules():  # the paper states no init; this is the one of the library it was released in
             if isinstance(module, (nn.Linear, nn.Embedding)):
-                nn.init.normal_(module.weight, std=0.02)
+                nn.init.normal_(module.weight, std=config.init_std)
             if isinstance(module, nn.Linear):
                 nn.init.zeros_(module.bias)
 
@@ -221,7 +222,7 @@ class Phi(nn.Module):
         hf = dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
                   intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
                   num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
-                  initializer_range=0.02, layer_norm_eps=1e-5, partial_rotary_factor=c.rotary_dim / (c.n_embd // c.n_head),
+                  initializer_range=c.init_std, layer_norm_eps=1e-5, partial_rotary_factor=c.rotary_dim / (c.n_embd // c.n_head),
                   rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
                   attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
                   torch_dtype=dtype, **tokens)

@@ -2058,7 +2058,7 @@ def parse_args(argv=None):
         ("decontaminate", "--distance", dict(type=within(0, 2), default=0.1, help="drop at this L2 distance of embeddings and below (our choice)")),
         ("filter", "--encoder", dict(required=True, help="embeds documents: a checkpoint of train.py, or a folder such as codegen-350M-mono")),
         ("filter decontaminate", "--device", dict(default="auto", help="auto, cuda, mps or cpu")),
-        ("tokenize", "--tokenizer", dict(default="codegen", choices=("codegen", "bytes"), help="phi-1's, or plain bytes")),
+        ("tokenize", "--tokenizer", dict(default="codegen", help="codegen (phi-1's), bytes, or a .tiktoken file of ranks")),
         ("tokenize", "--val", dict(type=within(0, 1), default=0.01, help="share of the documents for validation")),
         ("collect exercises decontaminate tokenize", "--workers", dict(type=count, default=os.cpu_count(), help="processes")),
         ("tokenize " + teacher, "--seed", dict(type=int, default=1337, help="of samples, prompts, the order of documents")),

@@ -3,7 +3,9 @@ The tokenizers. `load_tokenizer(name)` returns a tiktoken.Encoding:
 
     "codegen"   phi-1's (codegen-350M-mono's): GPT-2's BPE and 38 tokens for runs of spaces and tabs, 50,295 ids. Exact: the
                 same ids as transformers' CodeGenTokenizer. GPT-2's ranks are downloaded once and cached by tiktoken.
-    "bytes"     256 bytes and <|endoftext|>, 257 ids. Needs no download; the demo's.
+    "bytes"     256 bytes and <|endoftext|>, 257 ids. Needs no download.
+    a path      of ranks in tiktoken's format (*.tiktoken: base64 of a token, space, rank; a line each), whose next id is
+                <|endoftext|>. `train_bpe` makes them from any text; the demo's 511 + 1 ids are made so.
 
     encoding = load_tokenizer("codegen")
     encoding.encode_ordinary("    return x")   # [50284, 7783, 2124]: four spaces are one token
@@ -11,8 +13,11 @@ The tokenizers. `load_tokenizer(name)` returns a tiktoken.Encoding:
 
 encode_ordinary never returns <|endoftext|>, even for a text that spells it out: training data cannot forge a document's end.
 """
+import base64
+import collections
 import json
 import os
+import re
 
 import tiktoken
 
@@ -30,9 +35,11 @@ def load_tokenizer(name):
     elif name == "codegen":
         # The runs must be ordinary ranks: as special tokens they would match shortest first.
         ranks, pattern = gpt2_ranks() | WHITESPACE_RUNS, CODEGEN_PATTERN
+    elif name.endswith(".tiktoken"):
+        ranks, pattern = read_ranks(name), CODEGEN_PATTERN
     else:
-        raise SystemExit(f"no tokenizer is called {name!r}: 'codegen' and 'bytes' are")
-    eot = 256 if name == "bytes" else 50256
+        raise SystemExit(f"no tokenizer is called {name!r}: 'codegen' and 'bytes' are, or the path of a .tiktoken file")
+    eot = 50256 if name == "codegen" else len(ranks)
     return tiktoken.Encoding(name, pat_str=pattern, mergeable_ranks=ranks, special_tokens={"<|endoftext|>": eot},
                              explicit_n_vocab=len(ranks) + 1)
 
@@ -45,6 +52,51 @@ def gpt2_ranks():
         raise SystemExit(f"GPT-2's ranks, which the codegen tokenizer is built on, cannot be had ({type(error).__name__}). On a "
                          "machine without network, copy tiktoken's cache of r50k_base from another and name its folder in "
                          "TIKTOKEN_CACHE_DIR; --tokenizer=bytes needs none.")
+
+
+def read_ranks(path):
+    """{token: rank} of a file in tiktoken's format. Ends the program if it is not there or not such a file."""
+    try:
+        with open(path, "rb") as f:
+            ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in map(bytes.split, f)}
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}; the data and the model were made with this tokenizer and cannot be read without it")
+    except ValueError as error:
+        raise SystemExit(f"{path} is not a file of ranks in tiktoken's format: {error}")
+    if sorted(ranks.values()) != list(range(len(ranks))) or not all(bytes([i]) in ranks for i in range(256)):
+        raise SystemExit(f"{path}: {len(ranks):,} ranks, which are not 0, 1, 2 ..., or not all 256 bytes are among the tokens")
+    return ranks
+
+
+def train_bpe(texts, size):
+    """{token: rank} of `size` tokens by byte-pair encoding: begin with the 256 bytes and join, again and again, the two neighbours that
+    stand side by side most often. Pairs are counted inside words, numbers, signs and runs of white space, as they will be used; the
+    2,000 most frequent of these are enough to rank a few hundred pairs."""
+    pieces = collections.Counter(piece for text in texts for piece in re.findall(r" ?[^\W\d_]+| ?\d+| ?[^\s\w]+|_+| {2,31}|\s", text))
+    pieces = [([bytes([b]) for b in piece.encode()], count) for piece, count in pieces.most_common(2000)]
+    ranks = {bytes([i]): i for i in range(256)}
+    while len(ranks) < size:
+        pairs = collections.Counter()
+        for tokens, count in pieces:
+            for pair in zip(tokens, tokens[1:]):
+                pairs[pair] += count
+        if not pairs:
+            raise ValueError(f"the texts give {len(ranks)} tokens, not {size}")
+        pair = max(pairs, key=lambda pair: (pairs[pair], pair))  # of equals the last in order, so that every machine makes the same
+        ranks.setdefault(pair[0] + pair[1], len(ranks))
+        for tokens, _ in pieces:
+            i = 0
+            while i < len(tokens) - 1:
+                if (tokens[i], tokens[i + 1]) == pair:
+                    tokens[i:i + 2] = [pair[0] + pair[1]]
+                i += 1
+    return ranks
+
+
+def write_ranks(path, ranks):
+    with open(path, "wb") as f:
+        for token, rank in ranks.items():
+            f.write(base64.b64encode(token) + b" %d\n" % rank)
 
 
 def write_hf_tokenizer(folder):

@@ -77,11 +77,12 @@ class TrainConfig(RunConfig):
     n_head: int = 32
     n_embd: int = 2048
     rotary_dim: int = 32
+    init_std: float = 0.02           # of the random matrices; narrow models learn faster with 0.02 * (2048 / n_embd) ** 0.5
 
     def model_config(self):
         try:
             return PhiConfig(dropout=self.dropout, **{name: getattr(self, name) for name in
-                             ("vocab_size", "context", "n_layer", "n_head", "n_embd", "rotary_dim")})
+                             ("vocab_size", "context", "n_layer", "n_head", "n_embd", "rotary_dim", "init_std")})
         except ValueError as error:
             raise SystemExit(str(error))
 

@@ -1,19 +1,18 @@
-# The demo's second half: one package that pretraining did not see. `make demo` runs it.
-init_from = "out/demo/best.pt"
-data_dir = "data/demo_finetune"
-out_dir = "out/demo_finetuned"
+# The miniature's last row: the textbook model, finetuned on exercises for as many steps. `make demo` runs it.
+init_from = "out/demo/textbook/ckpt.pt"
+data_dir = "data/demo/exercises"
+out_dir = "out/demo/exercises"
 
-batch_size = 16           # x 256 = 4,096 tokens per step
-micro_batch_size = 16
-max_steps = 100          # 0.4M tokens, 1.4 passes
-learning_rate = 1e-3
-warmup_steps = 10
+batch_size = 8            # x 128 = 1,024 tokens per step
+micro_batch_size = 8
+max_steps = 900           # 0.9M tokens
+learning_rate = 1.5e-3    # half of pretraining's
+warmup_steps = 50
 weight_decay = 0.01
 dropout = 0.0
 
-eval_interval = 25
-eval_sequences = 256
-keep_steps = (25, 50, 75, 100)
-save_interval = 25
-log_interval = 25
+eval_interval = 150
+eval_sequences = 128
+save_interval = 300
+log_interval = 30
 compile = False
