@@ -217,7 +217,7 @@ class Phi(nn.Module):
         save_file = safetensors_torch().save_file
         os.makedirs(folder, exist_ok=True)
         c, dtype = self.config, str(self.lm_head.weight.dtype).removeprefix("torch.")
-        eot = 50256 if c.vocab_size > 50256 else 256  # <|endoftext|> of the codegen or the bytes tokenizer
+        eot = min(50256, c.vocab_size - 1)  # <|endoftext|> of the codegen tokenizer; the last id of any other that is not padded
         tokens = dict(bos_token_id=eot, eos_token_id=eot)
         hf = dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
                   intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
@@ -259,7 +259,10 @@ def load_model(path, device="cpu", dtype=None):
         if os.path.exists(os.path.join(path, "ckpt.pt")):
             raise SystemExit(f"{path} is the folder of a run: name a checkpoint in it, {os.path.join(path, 'ckpt.pt')}")
         model = Phi.from_pretrained(path)
-        tokenizer = "codegen" if model.config.vocab_size > 50256 else "bytes"  # as save_pretrained wrote it
+        ids = model.config.vocab_size
+        if 257 < ids <= 50256:
+            raise SystemExit(f"{path} does not say what its {ids:,} ids stand for: load the checkpoint that it was saved from")
+        tokenizer = "codegen" if ids > 50256 else "bytes"
     else:
         checkpoint = read_checkpoint(path)
         model, tokenizer = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"]), checkpoint["tokenizer"]

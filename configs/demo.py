@@ -12,13 +12,13 @@ init_std = 0.08           # 0.02 at phi-1's width of 2048 is 0.08 here: the same
 
 batch_size = 8            # x 128 = 1,024 tokens per step: so little data is best read in many small steps
 micro_batch_size = 8
-max_steps = 900           # 0.9M tokens
+max_steps = 700           # 0.7M tokens
 learning_rate = 3e-3
 warmup_steps = 100
 dropout = 0.0             # one pass over the data: nothing to regularise
 
-eval_interval = 150
+eval_interval = 100
 eval_sequences = 128
-save_interval = 300
+save_interval = 350
 log_interval = 30
 compile = False           # at this size compiling takes longer than it saves

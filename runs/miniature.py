@@ -149,25 +149,27 @@ def code_of(task, words):
 
 def draw_words(task, rng):
     """The name of a task's argument, and its constants."""
-    return {"arg": rng.choice(ARGUMENTS[task.source]), "k": rng.randint(2, 9), "j": rng.randint(2, 9), "c": rng.choice("aeinost"),
+    return {"arg": rng.choice(ARGUMENTS[task.source]), "k": rng.randint(3, 9), "j": rng.randint(2, 9), "c": rng.choice("aeinost"),
             "s": rng.choice("-,+/")}
 
 
 def behaviour(task):
     """What a task returns on all inputs, with constants fixed: two tasks that share it are the same task in other words."""
     code = code_of(task, {"arg": "a", "k": 4, "j": 3, "c": "e", "s": "-"})
-    return repr([eval(code, {"a": argument}) for argument in INPUTS[task.source]])
+    return tuple(repr(eval(code, {"a": argument})) for argument in INPUTS[task.source])
 
 
 def all_tasks():
-    """Every combination, but those that behave like an earlier one (the number of squares is the number of numbers)."""
+    """Every combination, but for those that behave like an earlier one (the number of squares is the number of numbers), hardly change
+    their result with their input, or do nothing."""
     tasks = {}
     for name, source in SOURCES.items():
         for keep, (change, mapped) in itertools.product(FILTERS[source.makes], MAPS[source.makes].items()):
             for reduction in REDUCTIONS[mapped.makes]:
                 task = Task(name, keep, change, reduction)
-                if (keep, change, reduction) != ("all", "same", "list"):
-                    tasks.setdefault((name, behaviour(task)), task)
+                results = behaviour(task)
+                if (keep, change, reduction) != ("all", "same", "list") and len(set(results)) > 2:
+                    tasks.setdefault((name, results), task)
     return list(tasks.values())
 
 
@@ -217,10 +219,12 @@ def section(task, rng):
 
 def problem(number, task, rng):
     """A held-out task in HumanEval's format; what the asserts expect was computed by the reference."""
-    prompt, body, words = exercise(task, rng)
-    calls = [(argument, eval(code_of(task, words), {words["arg"]: argument})) for argument in INPUTS[task.source]]
-    test = "def check(candidate):\n" + "".join(f"    assert candidate({argument!r}) == {result!r}\n" for argument, result in calls)
-    return {"task_id": f"Miniature/{number}", "prompt": prompt, "canonical_solution": body, "test": test,
+    results = []
+    while len(set(map(repr, results))) < 3:  # with some constants most inputs give the same: no test
+        prompt, body, words = exercise(task, rng)
+        results = [eval(code_of(task, words), {words["arg"]: argument}) for argument in INPUTS[task.source]]
+    asserts = (f"    assert candidate({argument!r}) == {result!r}\n" for argument, result in zip(INPUTS[task.source], results))
+    return {"task_id": f"Miniature/{number}", "prompt": prompt, "canonical_solution": body, "test": "def check(candidate):\n" + "".join(asserts),
             "entry_point": prompt[4:prompt.index("(")], "task": task}
 
 
@@ -276,27 +280,34 @@ ROWS = {"web": "web code", "textbook": "textbook", "exercises": "textbook, then 
 
 
 def table(folder):
-    """Print the results of the three runs; ends the program with 1 where they do not show what the paper says."""
-    passed = {}
-    print(f"{'training data':26}{'tokens seen':>12}{'val loss':>10}{'bits/byte of solutions':>25}{'pass@1':>9}   95% interval")
+    """Print what came of the three runs. Ends the program with 1 where they do not show what the paper says."""
+    tokens, passed = {}, {}
+    print(f"{'training data':26}{'tokens read':>12}{'val loss':>10}{'bits/byte of solutions':>25}{'pass@1':>9}   95% interval")
     for name, label in ROWS.items():
-        path = os.path.join(folder, name, "results.json")
         try:
-            with open(path, encoding="utf-8") as f:
+            with open(os.path.join(folder, name, "results.json"), encoding="utf-8") as f:
                 result = json.load(f)
             with open(os.path.join(os.path.dirname(result["model"]), "log.jsonl"), encoding="utf-8") as f:
-                log = [json.loads(line) for line in f]
+                log = [json.loads(line) for line in f if line.endswith("\n")]
         except (OSError, ValueError) as error:
-            raise SystemExit(f"{path}: {error}; runs/demo.sh makes it")
-        scores = result["scores"]
-        tokens = max(entry.get("tokens", 0) for entry in log)
-        loss = [entry["val_loss"] for entry in log if "val_loss" in entry][-1]
-        score = scores["pass@1"]
+            raise SystemExit(f"{folder} does not hold the results of all three runs ({error}): runs/demo.sh makes them")
+        scores, score = result["scores"], result["scores"]["pass@1"]
         passed[name] = score["value"]
-        print(f"{label:26}{tokens / 1e6:>11.1f}M{loss:>10.3f}{scores['bits_per_byte']:>25.3f}{score['value']:>9.1%}"
+        tokens[name] = max(entry.get("tokens", 0) for entry in log)
+        read = " + ".join(f"{tokens[part] / 1e6:.1f}M" for part in (("textbook", name) if name == "exercises" else (name,)))
+        loss = [entry["val_loss"] for entry in log if "val_loss" in entry][-1]
+        print(f"{label:26}{read:>12}{loss:>10.3f}{scores['bits_per_byte']:>25.3f}{score['value']:>9.1%}"
               f"   {score['low']:.0%} to {score['high']:.0%} of {scores['problems']} problems")
-    print("val loss: nats per token on held-out text of its own kind, so it does not compare between rows; the other two columns do.")
-    return passed
+    print("""
+val loss is in nats per token of held-out text of the row's own kind and does not compare between rows; the other two columns do.
+
+What this shows: a model that read about operations one by one and in other combinations writes functions for combinations that it
+never met, and the same model, after as many steps on ordinary code, writes none. What it does not show: that this holds for problems
+beyond this little language of some thousand tasks, or at another size. The paper's own figures, at 350M and 1.3B parameters: 12% and 17%
+of HumanEval after raw code, 20% and 29% after textbooks, 45% and 51% after exercises.""")
+    if passed["exercises"] < 0.8 or passed["exercises"] - passed["web"] < 0.6:
+        raise SystemExit(f"\nNOT reproduced: the last row should pass at least 80%, and 60 points more than the first; it passes "
+                         f"{passed['exercises']:.1%} and the first {passed['web']:.1%}")
 
 
 def main():

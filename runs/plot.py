@@ -4,7 +4,7 @@ Curves of one or several runs, from the log.jsonl that train.py and finetune.py 
     python runs/plot.py out/demo/web out/demo/textbook --out loss.svg        # or .png; needs matplotlib: pip install matplotlib
     python runs/plot.py out/phi1                                             # out/phi1/curves.svg
 
-Four panels over the steps: loss of training and of validation (dots), the validation loss alone, the learning rate, tokens per second.
+Over the steps: the loss of training (lines) and of validation (dots), the learning rate, tokens per second.
 """
 import argparse
 import json
