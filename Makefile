@@ -1,9 +1,9 @@
-# make demo   the whole path on a CPU, from nothing (runs/demo.sh)
+# make demo   the paper in miniature on a CPU, from nothing (runs/demo.sh)
 # make test   all tests, from nothing
 # Both set up .venv first. PYTHON=python3.12 make demo chooses the interpreter (3.10 or later).
 PYTHON ?= python3
 
-demo: .venv/installed
+demo: .venv/installed-demo
 	PATH="$(CURDIR)/.venv/bin:$$PATH" bash runs/demo.sh
 
 test: .venv/installed-dev
@@ -12,6 +12,10 @@ test: .venv/installed-dev
 .venv/installed: requirements.txt
 	$(PYTHON) -m venv .venv
 	.venv/bin/python -m pip install -q -r requirements.txt
+	touch $@
+
+.venv/installed-demo: .venv/installed
+	.venv/bin/python -m pip install -q "matplotlib>=3.8"
 	touch $@
 
 .venv/installed-dev: .venv/installed requirements-dev.txt
