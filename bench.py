@@ -10,7 +10,8 @@ How fast this project is on your machine. Every row is measured with the code th
     python bench.py sandbox
     python bench.py loader data/demo
 
-A table on the screen, then one JSON line per row with the conditions. A GPU's clock is read after it has finished its work.
+A table on the screen, then one JSON line per row with the conditions; `sample` prints both for each number of rows at once.
+A GPU's clock is read after it has finished its work.
 """
 import argparse
 import contextlib
@@ -77,7 +78,7 @@ def report(rows):
     for line in cells:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths)).rstrip())
     for row in rows:
-        print(json.dumps({"command": sys.argv[1], **row, "machine": platform.platform(), "cores": os.cpu_count()}))
+        print(json.dumps({"command": sys.argv[1], **row, "machine": platform.platform(), "cores": os.cpu_count()}), flush=True)
 
 
 def number(value):
@@ -290,8 +291,8 @@ def sample(args, settings):
         load = load_transformers(shape) if peer == "transformers" else load_nanogpt(peer, shape)
         make = transformers_sampler if peer == "transformers" else nanogpt_sampler
         peers[os.path.basename(os.path.normpath(peer))] = make(load.to(device=device, dtype=dtype).eval(), args)
-    rows = []
     for batch in args.batch:
+        rows = []
         prompts = torch.randint(shape.vocab_size, (batch, args.prompt_tokens), generator=torch.Generator().manual_seed(0)).to(device)
         seconds = {name: [] for name in peers}
         for _ in range(args.rounds + 1):  # in turns; the first does not count
@@ -305,14 +306,15 @@ def sample(args, settings):
             prefill, whole = (statistics.median(times) for times in zip(*seconds[name][1:]))
             step = (whole - prefill) / (args.new_tokens - 1)
             result = {"engine": name, "batch": batch, "prefill tok/s": batch * args.prompt_tokens / prefill, "decode tok/s": batch / step,
-                      "ms/step": 1000 * step, "seconds": whole, "bandwidth": f"{(weights + batch * row) * size / step / bandwidth:.0%}"}
+                      "in all tok/s": batch * args.new_tokens / whole, "ms/step": 1000 * step, "seconds": whole,
+                      "bandwidth": f"{(weights + batch * row) * size / step / bandwidth:.0%}"}
             if name == "ours":
                 ours = step, whole
             else:
                 result |= {"bandwidth": "", "ours is": f"{step / ours[0]:.2f} x decoding, {whole / ours[1]:.2f} x in all"}
             rows.append(result | {"settings": {**vars(args), "dtype": str(dtype), "device": str(device), "torch": torch.__version__,
                                                "GB/s": bandwidth / 1e9, "seconds of (1 token, all)": seconds[name]}})
-    report(rows)
+        report(rows)  # now: the next number of rows may take long
 
 
 def model_to_sample(path, settings, device, dtype):

@@ -92,12 +92,21 @@ class Batch:
         self.uniform = torch.zeros(rows, room, device=device)             # the random number for the token at each position
         self.graphs, self.pool = {}, None                                 # {(rows, window): graph; None after its first step}
 
-    def read(self, row, prompt):
-        """Read a prompt into an empty row; logits (1, V) of the token after it."""
-        device = self.tokens.device
-        self.cache.lengths[row] = 0
-        hidden = self.model.hidden(torch.tensor([prompt], device=device), self.cache.rows(row, row + 1, window=0))
-        return self.model.lm_head(hidden[:, -1])
+    def read(self, start, prompts):
+        """Read prompts, the longest first, into the rows from start on; the logits (V,) after each. A call reads several,
+        padded on the right, where no token looks; new tokens overwrite that part of the cache. It has at most 4,096 tokens (or
+        one longer prompt), and no prompt shorter than half the longest: that would be mostly padding."""
+        logits = []
+        while prompts:
+            longest = len(prompts[0])
+            group = [prompt for prompt in prompts[:max(1, 4096 // longest)] if 2 * len(prompt) >= longest]
+            padded = torch.tensor([prompt + [0] * (longest - len(prompt)) for prompt in group], device=self.tokens.device)
+            cache = self.cache.rows(start, start + len(group), window=0)
+            cache.lengths.zero_()
+            hidden = self.model.hidden(padded, cache)
+            logits += self.model.lm_head(hidden[range(len(group)), [len(prompt) - 1 for prompt in group]])
+            start, prompts = start + len(group), prompts[len(group):]
+        return logits
 
     def step(self, rows, window):
         """Run the last token of the first rows through the model, and choose the next."""
@@ -134,7 +143,8 @@ class Row:
     i: int
     j: int
     made: list
-    length: int          # tokens in the cache, once all steps that were asked for are done
+    length: int                   # tokens in the cache, once all steps that were asked for are done
+    after: torch.Tensor = None    # logits (V,) after the prompt, for the prompt's other samples, too
     ended: bool = False
 
 
@@ -178,22 +188,26 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
             asked[-1][2].record()
 
     while waiting or rows:
-        start, logits = len(rows), []
-        while waiting and len(rows) < len(batch.tokens):  # the next sample enters
-            i, j = waiting.popleft()
-            at, twin = len(rows), next((at for at, row in enumerate(rows) if row.i == i), None)
-            if twin is None:
-                prompt_logits = batch.read(at, prompts[i])
-            else:                                         # another sample's row begins with the same prompt
-                batch.cache.copy_row(twin, at, sizes[i])
-            logits.append(prompt_logits)
-            batch.cache.lengths[at] = sizes[i]
-            if temperature:
-                stream = np.random.default_rng((seed, i, j)).random(max_new_tokens, dtype=np.float32)[:room - sizes[i]]
-                batch.uniform[at, sizes[i]:sizes[i] + len(stream)] = torch.from_numpy(stream)
-            rows.append(Row(i, j, [], sizes[i]))
-        if logits:
-            batch.tokens[start:len(rows)] = pick(torch.cat(logits), batch.uniform[range(start, len(rows)), [row.length for row in rows[start:]]])
+        start, new, twins = len(rows), [], []
+        while waiting and start + len(new) + len(twins) < len(batch.tokens):  # the next samples enter
+            i, j = waiting.popleft()                      # a twin's prompt is in another sample's row, too
+            (twins if any(row.i == i for row in rows + new) else new).append(Row(i, j, [], sizes[i]))
+        if new or twins:
+            new.sort(key=lambda row: -row.length)
+            for row, logits in zip(new, batch.read(start, [prompts[row.i] for row in new])):
+                row.after = logits
+            rows += new + twins
+            for at, row in enumerate(new + twins, start):
+                if row.after is None:
+                    source = next(source for source, twin in enumerate(rows) if twin.i == row.i)
+                    batch.cache.copy_row(source, at, row.length)
+                    row.after = rows[source].after
+                batch.cache.lengths[at] = row.length
+                if temperature:
+                    stream = np.random.default_rng((seed, row.i, row.j)).random(max_new_tokens, dtype=np.float32)[:room - row.length]
+                    batch.uniform[at, row.length:row.length + len(stream)] = torch.from_numpy(stream)
+            numbers = batch.uniform[range(start, len(rows)), [row.length for row in new + twins]]
+            batch.tokens[start:len(rows)] = pick(torch.stack([row.after for row in new + twins]), numbers)
             ask(start)
         else:                                             # every row goes on by one token
             for row in rows:

@@ -98,6 +98,18 @@ def test_a_prompt_is_read_once_for_all_its_samples(model, monkeypatch):
     assert sum(shape[1] > 1 for shape in read) == 1
 
 
+def test_prompts_that_enter_together_are_read_together_with_little_padding(model, monkeypatch):
+    read, hidden = [], model.hidden
+    monkeypatch.setattr(model, "hidden", lambda idx, cache=None: (read.append(tuple(idx.shape)), hidden(idx, cache))[1])
+    prompts = [[1] * size for size in (20, 39, 2, 40, 19, 3, 30)]
+    made = collect(generate(model, BYTES, prompts, n=2, max_new_tokens=3, temperature=0, batch_size=14))
+    assert [shape for shape in read if shape[1] > 1] == [(4, 40), (1, 19), (2, 3)]
+    assert made == {(i, j): slow(model, prompt, 3) for i, prompt in enumerate(prompts) for j in range(2)}
+    read.clear()
+    collect(generate(model, BYTES, [[i] * 90 for i in range(100)], max_new_tokens=1, batch_size=100))
+    assert read == [(45, 90), (45, 90), (10, 90)]  # at most 4,096 tokens at once
+
+
 def test_generation_ends_at_end_of_text_at_a_stop_and_at_the_end_of_the_context(model):
     eot = Phi(model.config)
     eot.load_state_dict(model.state_dict())
