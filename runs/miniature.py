@@ -2,11 +2,11 @@
 The paper in miniature: corpora from which a laptop learns in minutes, made with no key and no network.
 
     python runs/miniature.py corpora data/demo           # web.jsonl, textbook.jsonl, exercises.jsonl, problems.jsonl
-    python runs/miniature.py table results/demo_1        # what came of it, from the results.json of eval_humaneval.py
+    python runs/miniature.py table results/demo          # what came of it, from the results.json of eval_humaneval.py
 
 The paper's Figure 2.1 says that the same model learns to code from textbooks and exercises, and hardly at all from raw code. The files:
 
-    web.jsonl        raw code: the Python standard library's own source
+    web.jsonl        raw code: the Python standard library's own source (--packages: and that of all installed packages)
     textbook.jsonl   prose that explains some operations, a function that uses them, and a call with its result
     exercises.jsonl  signature + docstring -> body
     problems.jsonl   held-out combinations of the same operations, in HumanEval's format
@@ -228,22 +228,24 @@ def problem(number, task, rng):
             "entry_point": prompt[4:prompt.index("(")], "task": task}
 
 
-def source_files(limit):
-    """The source of the Python that runs this, up to `limit` bytes of it in a fixed order, without its tests and what was installed."""
-    root, left = sysconfig.get_paths()["stdlib"], limit
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(set(folders) - {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
-        for file in sorted(files):
-            if file.endswith(".py") and left > 0:
-                with open(os.path.join(folder, file), encoding="utf-8", errors="replace") as f:
-                    text = f.read()
-                left -= len(text)
-                yield text
+def source_files(limit, packages):
+    """The source of the Python that runs this and, if asked for, of the packages installed for it: up to `limit` bytes in a fixed
+    order, without tests."""
+    paths, left = sysconfig.get_paths(), limit
+    for root in [paths["stdlib"]] + [paths["purelib"]] * packages:
+        for folder, folders, files in os.walk(root):
+            folders[:] = sorted(set(folders) - {"test", "tests", "idle_test", "site-packages", "dist-packages", "__pycache__"})
+            for file in sorted(files):
+                if file.endswith(".py") and left > 0:
+                    with open(os.path.join(folder, file), encoding="utf-8", errors="replace") as f:
+                        text = f.read(int(left) + 1)
+                    left -= len(text)
+                    yield text
 
 
 # ---- the commands ------------------------------------------------------------------------------------------------------------
 
-def corpora(folder, seed, megabytes):
+def corpora(folder, seed, megabytes, packages):
     """Write the four files, the three to train on of about this many megabytes each, and the tokenizer that the three give."""
     rng = random.Random(seed)
     tasks = {held_out: [task for task in all_tasks() if task.is_held_out(seed) == held_out] for held_out in (False, True)}
@@ -255,7 +257,7 @@ def corpora(folder, seed, megabytes):
             size += len(text)
             yield {"text": text}
 
-    contents = {"web": ({"text": text} for text in source_files(megabytes * 1e6)),
+    contents = {"web": ({"text": text} for text in source_files(megabytes * 1e6, packages)),
                 "textbook": until_full(section),
                 "exercises": until_full(lambda task, rng: "".join(exercise(task, rng)[:2])),
                 "problems": (problem(number, task, rng) for number, task in enumerate(tasks[True]))}
@@ -317,11 +319,12 @@ def main():
     p.add_argument("folder")
     p.add_argument("--seed", type=int, default=1, help="another seed holds out other combinations and draws other words (1)")
     p.add_argument("--megabytes", type=float, default=3.0, help="of each text to train on (3)")
+    p.add_argument("--packages", action="store_true", help="web.jsonl also takes the source of the installed packages")
     p = commands.add_parser("table", help="compare the three runs")
     p.add_argument("folder", help="that holds the results web, textbook and exercises of eval_humaneval.py")
     args = parser.parse_args()
     if args.command == "corpora":
-        corpora(args.folder, args.seed, args.megabytes)
+        corpora(args.folder, args.seed, args.megabytes, args.packages)
     else:
         table(args.folder)
 

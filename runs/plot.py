@@ -59,6 +59,8 @@ def main():
         axis.set(title=title, xlabel="step")
         axis.grid(alpha=0.3)
     axes[0].set_yscale("log")
+    axes[0].yaxis.set_major_formatter("{x:g}")
+    axes[0].yaxis.set_minor_formatter("{x:g}")
     axes[0].legend()
     axes[2].set_ylim(bottom=0)
     figure.tight_layout()
