@@ -5,7 +5,7 @@ The tokenizers. `load_tokenizer(name)` returns a tiktoken.Encoding:
                 same ids as transformers' CodeGenTokenizer. GPT-2's ranks are downloaded once and cached by tiktoken.
     "bytes"     256 bytes and <|endoftext|>, 257 ids. Needs no download.
     a path      of ranks in tiktoken's format (*.tiktoken: base64 of a token, space, rank; a line each), whose next id is
-                <|endoftext|>. `train_bpe` makes them from any text; the demo's 511 + 1 ids are made so.
+                <|endoftext|>. `train_bpe` makes them from any text; the demo's 1,023 + 1 ids are made so.
 
     encoding = load_tokenizer("codegen")
     encoding.encode_ordinary("    return x")   # [50284, 7783, 2124]: four spaces are one token
@@ -94,9 +94,11 @@ def train_bpe(texts, size):
 
 
 def write_ranks(path, ranks):
-    with open(path, "wb") as f:
+    """Write {token: rank} in tiktoken's format, whole or not at all."""
+    with open(path + ".tmp", "wb") as f:
         for token, rank in ranks.items():
             f.write(base64.b64encode(token) + b" %d\n" % rank)
+    os.replace(path + ".tmp", path)
 
 
 def write_hf_tokenizer(folder):
