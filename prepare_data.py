@@ -39,6 +39,7 @@ import json
 import math
 import multiprocessing
 import os
+import queue
 import random
 import re
 import shutil
@@ -53,7 +54,7 @@ import time
 import warnings
 import zlib
 from collections import Counter, deque, namedtuple
-from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, ThreadPoolExecutor, wait
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import contextmanager, nullcontext, suppress
 from email.utils import parsedate_to_datetime
@@ -847,14 +848,21 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
 
 def ask_in_threads(client, items, answers, total):
     """A bounded window of requests. This thread alone writes, and writes what has come before it asks for more."""
-    pending, failures = {}, 0
+    pending, failures, interrupted, come = {}, 0, False, queue.SimpleQueue()
     pool = ThreadPoolExecutor(client.concurrency)
+
+    def on_ctrl_c(*_):  # no exception, which could strike between taking an answer and storing it
+        nonlocal interrupted
+        if interrupted:
+            os._exit(130)
+        interrupted = True
+        come.put(None)
 
     def take():
         """Store what has come, then end the run if something in it says so."""
         nonlocal failures
         records, fatal = [], None
-        for future in wait(pending, return_when=FIRST_COMPLETED).done:
+        for future in filter(None, [come.get(), *(come.get() for _ in range(come.qsize()))]):
             key, about = pending.pop(future)
             try:
                 records.append({"key": key, "about": about, **future.result()})
@@ -874,31 +882,33 @@ def ask_in_threads(client, items, answers, total):
         bar.set_postfix_str(answers.so_far(), refresh=False)
         if fatal:
             raise fatal
+        if interrupted and not client.stopping.is_set():
+            print(f"\nwaiting for {len(pending)} answers under way; Ctrl-C again leaves them", file=sys.stderr)
+            raise KeyboardInterrupt
         answers.stop_if_useless(client)
 
+    before = signal.signal(signal.SIGINT, on_ctrl_c)
     with tqdm(total=total and max(total, len(answers.done)), initial=len(answers.done), unit="answer", smoothing=0.1) as bar:
         try:
             for key, prompt, about in items:
-                while len(pending) >= client.concurrency:
+                while len(pending) >= client.concurrency or interrupted:
                     take()
                 if answers.usd >= client.budget:
                     answers.stopped = f"the budget of ${client.budget:g} is reached"
                     break
-                pending[pool.submit(client.ask, prompt)] = key, about
+                future = pool.submit(client.ask, prompt)
+                pending[future] = key, about
+                future.add_done_callback(come.put)
             while pending:
                 take()
         except BaseException as error:
             client.stopping.set()  # no further try; what is under way is paid, so it is waited for
-            if isinstance(error, KeyboardInterrupt):
-                print(f"\nwaiting for {len(pending)} answers under way; Ctrl-C again leaves them", file=sys.stderr)
-            try:
-                while pending:
-                    with suppress(SystemExit, OSError):
-                        take()
-            except KeyboardInterrupt:
-                os._exit(130)
+            while pending:
+                with suppress(SystemExit, OSError):
+                    take()
             raise error
         finally:
+            signal.signal(signal.SIGINT, before)
             pool.shutdown(wait=False, cancel_futures=True)
 
 

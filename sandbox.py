@@ -32,7 +32,7 @@ NOT covered:
   like a module of the standard library: they fail. `if __name__ == "__main__":` is not entered. 100,000 items of a generator take 4 s.
 """
 import builtins, collections, concurrent.futures, contextlib, ctypes, datetime, gc, importlib, itertools, json, operator, os
-import platform, random, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, time, traceback, types
+import platform, queue, random, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, time, traceback, types
 from decimal import Decimal
 from fractions import Fraction
 from typing import NamedTuple
@@ -502,15 +502,15 @@ class Sandbox(contextlib.AbstractContextManager):
 
     def judge(self, programs):
         """Yields (index, Verdict) as they come. Takes no more programs than it has workers for."""
-        jobs, busy = enumerate(programs), set()
+        jobs, done, busy = enumerate(programs), queue.SimpleQueue(), 0  # not futures.wait(): interrupted, it can leave locks behind
         while True:
-            busy |= {self.threads.submit(self.judge_one, *job) for job in itertools.islice(jobs, self.workers - len(busy))}
+            for job in itertools.islice(jobs, self.workers - busy):
+                self.threads.submit(self.judge_one, *job).add_done_callback(done.put)
+                busy += 1
             if not busy:
                 return
-            done, _ = concurrent.futures.wait(busy, return_when="FIRST_COMPLETED")
-            for future in done:
-                busy.remove(future)
-                yield future.result()
+            future, busy = done.get(), busy - 1
+            yield future.result()
 
     def judge_one(self, i, program):
         """What fails in the harness is tried three times, with new helpers."""
