@@ -33,7 +33,7 @@ def test_ids_equal_transformers_on_every_file_of_the_standard_library(both):
     ours, theirs = both
     texts = []
     for folder, names, files in os.walk(sysconfig.get_paths()["stdlib"]):
-        names[:] = [name for name in names if name not in ("site-packages", "dist-packages")]
+        names[:] = [name for name in names if name not in ("site-packages", "dist-packages", "test", "tests")]
         for file in files:
             if file.endswith((".py", ".txt")):
                 with open(os.path.join(folder, file), encoding="utf-8", errors="replace") as f:
