@@ -26,7 +26,7 @@ NOT covered:
 - bugs of the kernel; timing; names, sizes and times of files (site-packages beside the standard library can even be read); many
   threads for a second or two; without namespaces the sum of many 16 MB files, and the empty folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
-- answers: identity; ==, <, +, `with` and isinstance on a Remote; nesting beyond a few hundred; more than 16 MB; subclasses (a
+- answers: identity; ==, <, +, `with`, `async for` and isinstance on a Remote; nesting beyond a few hundred; more than 16 MB; subclasses (a
   Counter is a dict, a namedtuple a tuple). Arguments changed in place: containers given by position to a call that does not raise;
 - honest programs that need processes, network, chmod or site-packages, or a helper function that the test calls and that is named
   like a module of the standard library: they fail. `if __name__ == "__main__":` is not entered. 100,000 items of a generator take 4 s.
@@ -121,7 +121,8 @@ class Peer:
         self.pipe, self.remotes, self.errors = pipe.makefile("rwb"), {}, {}
         self.lost = lost  # lost(why) is called when the other end is gone or talks nonsense; it must not return, nor raise what
         # an `except:` in a test could swallow. names: what the other end may call besides what was sent to it
-        self.exports = {**OPERATIONS, "next": lambda iterator: list(itertools.islice(iterator, 1)), **names}
+        self.exports = {**OPERATIONS, "next": lambda iterator: list(itertools.islice(iterator, 1)),
+                        "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine), **names}
 
     def pack(self, v):
         if v is None or type(v) in (bool, float, str) or type(v) is int and -2**63 <= v < 2**63:
@@ -136,7 +137,7 @@ class Peer:
         if isinstance(v, type) and issubclass(v, BaseException):
             return ["error", *error_names(v)]
         self.exports[id(v)] = v
-        return ["remote", id(v)]
+        return ["coroutine" if isinstance(v, types.CoroutineType) else "remote", id(v)]
 
     def unpack(self, v):
         """The inverse of pack: makes literals, stand-ins, and what was sent from here before. Nothing else."""
@@ -148,9 +149,13 @@ class Peer:
         if kind == "error":
             return self.error(*parts)
         (handle,) = parts
-        if kind == "remote":
-            return self.remotes.setdefault(handle, Remote(self, handle))
+        if kind in ("remote", "coroutine"):
+            remote = self.remotes.setdefault(handle, Remote(self, handle))
+            return remote if kind == "remote" else self.coroutine(remote)
         return {"yours": self.exports, "type": TYPES}[kind][handle]
+
+    async def coroutine(self, remote):  # it runs to its end at the other end when it is awaited here
+        return self.call("await", remote)
 
     def error(self, name, base):
         """The exception of this name, if need be a new one like the builtin exception `base`: a test can catch it by its name."""

@@ -27,6 +27,8 @@ FORGERIES = [
     ("ints made floats in place", "def f(x):\n    x[:] = map(float, x)", "a = [1, 2]\nf(a)\nassert repr(a) == '[1.0, 2.0]'", "passed"),
     ("a bad indentation", "def f(x):\nreturn x", "assert f(1) == 1", "failed"),
     ("a wrong answer", in_f("return x"), T, "failed", "AssertionError: assert f(2) == 3"),
+    ("a coroutine that nobody awaits", "async def f(x):\n    return x + 1\n", T, "failed"),
+    ("a coroutine with a wrong answer", "async def f(x):\n    return x\n", "import asyncio\nassert asyncio.run(f(2)) == 3", "failed"),
     ("a stub", in_f("pass"), T, "failed"),
     ("sys.exit(0) at the top", "import sys\nsys.exit(0)\n" + ADD, T, "failed", "SystemExit"),
     ("sys.exit(0) at the end", ADD + "import sys\nsys.exit(0)\n", T, "failed", "SystemExit"),
@@ -279,6 +281,9 @@ HONEST = [(name, code, test, "passed") for name, code, test in [
     ("a thread that outlives the answer", "import threading, time\nthreading.Thread(target=time.sleep, args=(1000,)).start()\n" + ADD, T),
     ("an atexit handler that never ends", "import atexit, time\natexit.register(time.sleep, 1000)\n" + ADD, T),
     ("asyncio", "import asyncio\nasync def g(x):\n    await asyncio.sleep(0.01)\n    return x + 1\n" + in_f("return asyncio.run(g(x))"), T),
+    ("a coroutine", "import asyncio\nasync def f(x):\n    await asyncio.sleep(0.001)\n    return x + 1\n", "import asyncio\nassert asyncio.run(f(2)) == 3"),
+    ("coroutines gathered", "async def f(x):\n    return x + 1\n", "import asyncio\nasync def all_of(n): return await asyncio.gather(*map(f, range(n)))\nassert asyncio.run(all_of(3)) == [1, 2, 3]"),
+    ("an exception in a coroutine", "async def f(x):\n    raise KeyError(x)\n", "import asyncio\ntry: asyncio.run(f(2))\nexcept KeyError as e: assert e.args == (2,)\nelse: assert 0"),
     ("an alarm of its own", "import signal\n" + in_f("def ring(*a): raise TimeoutError\nsignal.signal(signal.SIGALRM, ring)\nsignal.setitimer(signal.ITIMER_REAL, 0.3)\ntry:\n    while True: sum(range(9))\nexcept TimeoutError: return x + 1"), T),
     ("temporary files", "import tempfile, os, shutil\n" + in_f("""with tempfile.TemporaryDirectory() as d:
     p = os.path.join(d, 'a')
