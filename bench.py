@@ -375,12 +375,12 @@ def tokenize(args):
     """Raw encoders on one core, then whole runs in processes, in turns. MB are of UTF-8 text. MB per CPU second counts all
     processes, their start included: what a core does, whatever else keeps the machine busy."""
     import tiktoken
-    from prepare_data import files_below, read_text
+    from prepare_data import SUFFIXES, files_below, read_file
     from tokenizer import load_tokenizer
     paths, texts, size = [], [], 0
-    for path in files_below(args.folder, []):
+    for path in files_below(args.folder, SUFFIXES[0], []):
         with contextlib.suppress(ValueError, OSError):
-            text = read_text(path, None)
+            text = read_file(path)
             size += len(text.encode())
             paths.append(path)
             if size < 16e6:  # a sample for the raw rates, which need one core and some seconds
@@ -469,8 +469,8 @@ def start_pool():
 
 def encode_document(path):
     import numpy as np
-    from prepare_data import read_text
-    ids = gpt2.encode_ordinary(read_text(path, None))
+    from prepare_data import read_file
+    ids = gpt2.encode_ordinary(read_file(path))
     ids.append(gpt2.eot_token)
     return np.array(ids, dtype=np.uint16).tobytes()
 

@@ -1,6 +1,5 @@
 """bench.py says what it measured, and measures the training loop's own step."""
 import json
-import os
 
 import numpy as np
 import pytest
@@ -62,6 +61,11 @@ def test_a_peer_that_is_not_there_is_one_line():
     assert done.returncode == 1 and "git clone" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-def test_the_loader_and_the_sandbox_have_rows(data):
+def test_loading_and_tokenizing_have_rows_whose_figures_agree(data, ranks, tmp_path):
     row, = rows_of(run("bench.py", "loader", data, "--context", "32", "--micro_batch_size", "4"))
     assert row["batches/s"] == pytest.approx(1000 / row["ms"]) and row["tok/s"] == pytest.approx(row["batches/s"] * 128)
+    for i in range(400):  # enough for one of them to be for validation
+        (tmp_path / f"{i:03}.py").write_text(f"def f{i:03}(x):\n    return x + 1\n")
+    raw, ours, pool, whole = rows_of(run("bench.py", "tokenize", tmp_path, "--rounds", "1"))
+    assert raw["x tiktoken"] == 1 and ours["x tiktoken"] == pytest.approx(ours["MB per CPU s"] / raw["MB per CPU s"])
+    assert raw["MB"] == whole["MB"] == pytest.approx(400 * 30 / 1e6) and pool["tok/s"] > 0 < whole["tok/s"]
