@@ -377,18 +377,18 @@ def tokenize(args):
     import tiktoken
     from prepare_data import SUFFIXES, files_below, read_file
     from tokenizer import load_tokenizer
-    paths, texts, size = [], [], 0
+    paths, sizes, texts = [], [], []
     for path in files_below(args.folder, SUFFIXES[0], []):
         with contextlib.suppress(ValueError, OSError):
-            text = read_file(path)
-            size += len(text.encode())
+            sizes.append(len(read_file(path).encode()))
             paths.append(path)
-            if size < 16e6:  # a sample for the raw rates, which need one core and some seconds
-                texts.append(text)
     if not paths:
         raise SystemExit(f"{args.folder} holds no .py, .txt or .md files")
+    size = sum(sizes)
+    for path in paths[::-(-size // 100_000_000)]:  # a sample for the raw rates: files differ, a few of them say little
+        texts.append(read_file(path))
     sample = sum(len(text.encode()) for text in texts)
-    gpt2, codegen = tiktoken.get_encoding("r50k_base"), load_tokenizer("codegen")  # r50k_base is gpt2, from the file that we need as well
+    codegen, gpt2 = load_tokenizer("codegen"), tiktoken.get_encoding("r50k_base")  # gpt2, from the file that codegen needs as well
     work = {"tiktoken gpt2, raw": lambda _: (sum(len(gpt2.encode_ordinary(text)) for text in texts), ""),
             "our encoder, raw": lambda _: (sum(len(codegen.encode_to_numpy(text, disallowed_special=())) for text in texts), ""),
             "the way of nanoGPT's prepare": lambda out: encode_in_pool(paths, args.workers, out),
@@ -405,9 +405,9 @@ def tokenize(args):
     rows = []
     for name, (tokens, memory) in last.items():
         raw = name.endswith("raw")
-        amount, seconds = (sample if raw else size) / 1e6, statistics.median(wall[name])
+        amount, seconds = (sample if raw else size) / 1e6, max(0.01, statistics.median(wall[name]))
         rows.append({"encoder": name, "processes": 1 if raw else args.workers, "MB": amount, "MB/s": amount / seconds, "tok/s": tokens / seconds,
-                     "MB per CPU s": amount / min(cpu[name]), "peak MB": memory,
+                     "MB per CPU s": amount / max(0.01, min(cpu[name])), "peak MB": memory,
                      "settings": {"folder": args.folder, "files": len(paths), "seconds": wall[name], "CPU seconds": cpu[name]}})
     for row in rows:
         row["x tiktoken"] = row["MB per CPU s"] / rows[0]["MB per CPU s"]
