@@ -213,7 +213,8 @@ def read_rows(path, data, fields):
         if line.strip():
             try:
                 row = json.loads(line)
-                json.dumps(row, ensure_ascii=False).encode()  # half a character (a lone surrogate) could not be written later
+                # half a character (a lone surrogate) could not be written later
+                json.dumps([row.get(field) for field in fields] if isinstance(row, dict) else "", ensure_ascii=False).encode()
             except (ValueError, RecursionError) as error:
                 raise SystemExit(f"{path}, line {number}: not JSON ({error})")
             for field in fields:
@@ -522,7 +523,9 @@ def compare(folders):
             rows = {row["task_id"]: row for row in whole_lines(os.path.join(folder, "results.jsonl"))}
             runs.append((settings, rows))
             settings["data_sha256"], settings["benchmark"], [row["passed"] / row["n"] for row in rows.values()]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+            if not len(rows) == settings["problems"] > 0:
+                raise ValueError(f"results.jsonl has {len(rows)} problems of {settings['problems']}")
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
             raise SystemExit(f"{folder} is not the folder of a finished run: {error}")
     (settings_a, a), (settings_b, b) = runs
     if a.keys() != b.keys() or settings_a["data_sha256"] != settings_b["data_sha256"]:
@@ -538,9 +541,8 @@ def compare(folders):
     else:
         print(f"A passes more often on {only_a} problems, B on {only_b}, the same on {len(pairs) - only_a - only_b}")
     differences = [100 * (y - x) for x, y in pairs]
-    mean = statistics.fmean(differences)
-    half = 1.959964 * statistics.stdev(differences) / math.sqrt(len(pairs)) if len(pairs) > 1 else 100.0
-    print(f"B - A     {mean:+.1f} points, 95% interval {mean - half:+.1f} to {mean + half:+.1f} (standard error over paired problems)")
+    low, high = paired_interval(differences)
+    print(f"B - A     {statistics.fmean(differences):+.1f} points, 95% interval {low:+.1f} to {high:+.1f} (Agresti and Min's, over paired problems)")
     p = sign_test(only_a, only_b)
     print(f"p         {p:.3g}: the chance of a split at least as uneven as {only_a} to {only_b} if A and B were equally good (exact sign "
           f"test, McNemar's); chance alone {'hardly explains' if p < 0.05 else 'may explain'} the difference")
@@ -548,6 +550,15 @@ def compare(folders):
     other = [name for name in other if name not in ("weights_sha256", "step", "samples_sha256")]
     if other:
         print(f"note      the runs differ in more than the model: {', '.join(other)}")
+
+
+def paired_interval(differences):
+    """(low, high): 95% interval of the mean of paired differences in points: its standard error after half a problem of each of the four
+    outcomes was added (Agresti and Min 2005), so that it has a width where all pairs differ alike."""
+    P, total, squares = len(differences) + 2, math.fsum(differences), math.fsum(d * d for d in differences) + 100 ** 2
+    mean = total / P
+    half = 1.959964 * math.sqrt((squares / P - mean * mean) / P)
+    return max(-100.0, mean - half), min(100.0, mean + half)
 
 
 def sign_test(a, b):
@@ -573,16 +584,15 @@ First explain in a few sentences what is right and what is wrong in it. Then end
 understood) to 10 (entirely correct)."""
 
 
-def grade(args, out, problems):
+def grade(args, client, out, problems):
     """The paper's section 4: an understanding score, 0 to 10, of each problem's first completion. Answers stay in the run's folder."""
-    from prepare_data import PRICES, Client, ask_all
+    from prepare_data import ask_all
     completions = {}
     for row in whole_lines(os.path.join(out, "samples.jsonl")):
         completions.setdefault(row["task_id"], row["completion"])
     items = [(GRADING.format(prompt=problem.prompt, completion=completions[problem.task_id]), {"task_id": problem.task_id})
              for problem in problems]
     path = os.path.join(out, f"grades-{re.sub('[^A-Za-z0-9.-]', '_', args.grader)}.jsonl")
-    client = Client(args.grader, temperature=0, price=PRICES.get(args.grader, (0, 0)))
     grades = {}
     for answer in ask_all(client, items, path, total=len(items)).read():
         found = re.findall(r"grade\W*(\d+)\b", answer.get("text", ""), re.IGNORECASE)
@@ -673,6 +683,8 @@ def write_results(args, out, settings, problems, raw, samples, verdicts, bits, i
         rows[i]["n"] += 1
         rows[i]["passed"] += verdict == "passed"
         rows[i]["samples"].append({"verdict": verdict, "reason": reason})
+    for left in glob.glob(os.path.join(glob.escape(out), "*.tmp")):
+        os.remove(left)  # of a run that was killed, or whose disk was full
     write_lines(os.path.join(out, "samples.jsonl"), [{"task_id": problems[i].task_id, "completion": samples[i, j] or "",
                                                       "raw_completion": raw[i, j] or ""} for i, j in sorted(raw)])
     write_lines(os.path.join(out, "results.jsonl"), rows)
@@ -710,6 +722,9 @@ def evaluate(args):
     problems, data_sha256 = load_benchmark(args.benchmark, args.shots)
     everything, problems = problems, problems[:args.limit]
     splits = read_similar(args.similar, problems) if args.similar else {}
+    if args.grade and chief:
+        from prepare_data import PRICES, Client
+        grader = Client(args.grader, temperature=0, price=PRICES.get(args.grader, (0, 0)))  # a missing key shows now
     settings = {"benchmark": os.path.basename(args.benchmark), "data_sha256": data_sha256, "problems": len(problems)}
     if args.oracle:
         with open_sandbox(args) as box:
@@ -725,6 +740,7 @@ def evaluate(args):
     meet(world)  # all have looked before the first one writes
 
     if finished and chief:
+        shutil.rmtree(part, ignore_errors=True)  # of a run that was killed in its last moment
         print(f"{out} is finished, with these settings; its scores:")
     elif not finished:
         with open_sandbox(args) if chief else contextlib.nullcontext() as box:
@@ -751,9 +767,12 @@ def evaluate(args):
                 verdicts = judge_samples(box, problems, samples, seconds, part)
                 write_results(args, out, settings, problems, raw, samples, verdicts, bits, box.level, canonical)
     if chief:
-        print_scores(whole_lines(os.path.join(out, "results.jsonl")), splits, args.k)
+        rows = whole_lines(os.path.join(out, "results.jsonl"))
+        if len(rows) != len(problems):
+            raise SystemExit(f"{out}: results.jsonl has {len(rows)} problems of {len(problems)}, it was changed since: remove the folder and run again")
+        print_scores(rows, splits, args.k)
         if args.grade:
-            grade(args, out, problems)
+            grade(args, grader, out, problems)
         print(f"files     {out}: " + ", ".join(sorted(os.listdir(out))))
         print(f"next      python eval_humaneval.py {out} OTHER_RESULTS --compare")
 

@@ -149,7 +149,7 @@ def write_run(folder, passed, n=1):
     Path(folder).mkdir()
     rows = [{"task_id": f"t/{i}", "n": n, "passed": c, "samples": []} for i, c in enumerate(passed)]
     write(f"{folder}/results.jsonl", rows)
-    Path(folder, "results.json").write_text(json.dumps({"settings": {"benchmark": "x", "data_sha256": "1", "temperature": 0}}))
+    Path(folder, "results.json").write_text(json.dumps({"settings": {"benchmark": "x", "data_sha256": "1", "problems": len(passed), "temperature": 0}}))
 
 
 def test_a_comparison_counts_pairs_and_refuses_other_problems(tmp_path, monkeypatch, capsys):
@@ -160,14 +160,16 @@ def test_a_comparison_counts_pairs_and_refuses_other_problems(tmp_path, monkeypa
     out = capsys.readouterr().out
     assert "both pass 2, only A 1, only B 4, neither 1; 8 problems" in out
     assert "p         0.375" in out  # 2 * (1 + 5) / 32
-    d = torch.tensor([0, -1, 0, 1, 1, 1, 1, 0.0])
-    low, high = (100 * (d.mean() + side * 1.959964 * d.std() / 8 ** 0.5) for side in (-1, 1))
+    low, high = (100 * ((4 - 1) / 10 + side * 1.959964 / 10 * math.sqrt(4 + 1 + 1 - (4 - 1) ** 2 / 10)) for side in (-1, 1))  # their formula for pairs
     assert f"+37.5 points, 95% interval {low:+.1f} to {high:+.1f}" in out
     write_run("c", [1, 0])
     with pytest.raises(SystemExit, match="same problems"):
         run(monkeypatch, "a", "c", "--compare")
-    with pytest.raises(SystemExit, match="not the folder of a finished run"):
-        run(monkeypatch, "a", "nowhere", "--compare")
+    write_run("d", [1, 0])
+    Path("d", "results.jsonl").write_text("")
+    for other in ("nowhere", "d"):
+        with pytest.raises(SystemExit, match="not the folder of a finished run"):
+            run(monkeypatch, "a", other, "--compare")
 
 
 # ---------------------------------------------------------------------------------------------------------- benchmarks

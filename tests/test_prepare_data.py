@@ -1,6 +1,7 @@
 """The stages that make the data: against a server that fails in every way, killed at random moments, and with planted rules and copies."""
 import ast
 import errno
+import gc
 import gzip
 import json
 import os
@@ -9,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import textwrap
 import time
 from collections import Counter
 from dataclasses import asdict
@@ -157,6 +159,49 @@ def test_what_is_wrong_with_one_prompt_is_recorded_and_the_run_goes_on(tmp_path,
         requests = len(server.log)
         ask_all(asking, words(50), answers)
         assert len(server.log) == requests  # rejected is answered too
+
+
+@pytest.mark.parametrize("finish, text, expected", [
+    ("stop", "Yes.", ("Yes.", None)), ("END_TURN", "Yes.", ("Yes.", None)), (None, "Yes.", ("Yes.", None)), ("tool_calls", "Yes.", ("Yes.", None)),
+    ("tool_calls", None, (None, "finish_reason tool_calls")), ("max_tokens", "Y", (None, "finish_reason length")),
+    ("stop", "<think>Hm.</think> Yes.", ("Yes.", None)), ("stop", "<think>Hm. What", (None, "no text in the answer"))])
+def test_an_answer_counts_if_the_server_says_in_any_of_the_usual_words_that_it_is_whole(finish, text, expected):
+    assert prepare_data.answer_of({"choices": [{"message": {"content": text}, "finish_reason": finish}]}) == expected
+
+
+def test_the_cost_of_an_attempt_counts_even_if_the_next_one_fails_and_whatever_the_server_counts(tmp_path, client, monkeypatch):
+    assert prepare_data.tokens_of({"usage": {"prompt_tokens": -5, "completion_tokens": True}}, "p" * 40, "t" * 8) == [10, 2]
+    monkeypatch.setattr(Client, "sleep", lambda *_: None)
+    with FakeOpenAI(finish=lambda prompt: "length") as server:
+        send = server.chat
+        server.chat = lambda handler, body, fault: send(handler, body, "500" if server.failed["all"] else None) or server.failed.update(all=1)
+        try:
+            ask_all(client(server, concurrency=1, budget=1e-9), words(5), str(tmp_path / "a.jsonl"))
+        except SystemExit:
+            pass
+    spent = [row for row in rows(tmp_path / "a.jsonl") if "usd" in row]
+    assert len(spent) == 1 and spent[0]["again"] and spent[0]["usd"] > 0  # the budget is reached, no other prompt was asked
+
+
+def test_an_answer_that_drips_in_has_as_long_as_any_other(tmp_path, client):
+    with FakeOpenAI() as server:
+        send = server.send
+
+        def drip(handler, status, body, headers=()):
+            if server.failed["drips"]:
+                return send(handler, status, body, headers)
+            server.failed["drips"] += 1
+            handler.send_response(200)
+            handler.send_header("Content-Length", "1000")
+            handler.end_headers()
+            for _ in range(100):
+                handler.wfile.write(b" ")
+                handler.wfile.flush()
+                time.sleep(0.1)
+        server.send = drip
+        began = time.monotonic()
+        answers = ask_all(client(server, timeout=0.5), words(1), str(tmp_path / "a.jsonl"))
+        assert len(answers.done) == 1 and time.monotonic() - began < 4
 
 
 @pytest.mark.parametrize("fault, says", [("quota", "credit"), ("401", "OPENAI_API_KEY"), ("model", "fake-mini")])
@@ -330,6 +375,44 @@ def test_the_id_of_a_batch_is_on_disk_before_the_first_poll_and_reading_it_again
         assert (tmp_path / "a.answers.jsonl").read_text() == before
 
 
+def test_batches_under_way_are_not_mixed_with_other_settings_nor_asked_a_second_time_without_batch(tmp_path, client, monkeypatch):
+    path = str(tmp_path / "a.jsonl")
+    with FakeOpenAI(batch_polls=10 ** 9) as server:
+        monkeypatch.setattr(Client, "sleep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(SystemExit, match="interrupted"):
+            ask_all(client(server), words(5), path, batch=True)
+        gc.collect()  # its lock
+        with pytest.raises(SystemExit, match=r"other settings \(temperature differ\)"):
+            ask_all(client(server, temperature=0.1), words(5), path, batch=True)
+        gc.collect()
+        with pytest.raises(SystemExit, match="--batch picks them up"):
+            ask_all(client(server), words(5), path)
+        gc.collect()
+        monkeypatch.undo()
+        server.batch_polls = 0
+        assert len(ask_all(client(server), words(5), path, batch=True).done) == 5 and len(server.batches) == 1
+
+
+def test_a_refused_batch_does_not_keep_the_others_from_being_read_and_odd_rows_are_passed_over(tmp_path, client, monkeypatch):
+    monkeypatch.setattr(prepare_data, "BATCH_LINES", 4)
+    with FakeOpenAI() as server:
+        make, run_batch = server.new_batch, server.run_batch
+
+        def new_batch(handler, body):
+            return server.error(handler, 400, "Enqueued token limit reached") if server.batches else make(handler, body)
+
+        def with_odd_rows(batch):
+            run_batch(batch)
+            server.files[batch["out"]["output_file_id"]] += b'null\n[1]\n{"custom_id": ["x"]}\n{"custom_id": "y", "response": "no"}\n'
+        server.new_batch, server.run_batch = new_batch, with_odd_rows
+        with pytest.raises(SystemExit, match="refuses a batch: HTTP 400: Enqueued token limit"):
+            ask_all(client(server), words(8), str(tmp_path / "a.jsonl"), batch=True)
+        assert len([row for row in rows(tmp_path / "a.jsonl") if "text" in row]) == 4
+        gc.collect()
+        server.new_batch = make
+        assert len(ask_all(client(server), words(8), str(tmp_path / "a.jsonl"), batch=True).done) == 8 and set(server.answered.values()) == {1}
+
+
 def test_a_batch_larger_than_the_budget_is_cut_to_it(tmp_path, client):
     with FakeOpenAI() as server:
         answers = ask_all(client(server, budget=0.0003), words(100), str(tmp_path / "a.answers.jsonl"), batch=True)
@@ -452,9 +535,20 @@ def test_annotate_labels_a_random_sample_whatever_the_order_of_the_documents(lab
     assert "scores: 0: " in output and "next: python prepare_data.py filter" in output
 
 
+def test_a_run_whose_answers_are_all_of_no_use_ends_in_one_line_and_is_asked_anew(tmp_path):
+    documents = write_rows(tmp_path / "d.jsonl", [{"text": f"x = {i}"} for i in range(5)])
+    with FakeOpenAI(finish=lambda prompt: "length") as server:
+        command = ("annotate", documents, "--samples", 5, "--model", "fake-1", "--out", tmp_path / "l.jsonl")
+        done = stage(server, *command)
+        assert done.returncode == 1 and "none of the 5 answers can be used: 5 finish_reason length" in done.stderr and not os.path.exists(tmp_path / "l.jsonl")
+        server.finish = lambda prompt: "stop"
+        server.answer = lambda prompt: "Educational score: 2"
+        assert stage(server, *command).returncode == 0 and len(rows(tmp_path / "l.jsonl")) == 5
+
+
 @pytest.mark.parametrize("answer, score", [("Good.\nEducational score: 4", 4), ("Educational score: **0**", 0), ('{"score": 3}', 3), ("Score: 5/5.", 5),
                                            ("score 1, no: a better score: 2", 2), ("Educational score: 7", None), ("score: 3.5", None),
-                                           ("score: 10", None), ("Four of five", None), ("", None)])
+                                           ("score: 10", None), ("Four of five", None), ("score: 3/10", None), ("score: 3 / 5", 3)])
 def test_an_annotation_is_taken_only_with_a_whole_score_from_0_to_5(tmp_path, answer, score):
     documents = write_rows(tmp_path / "d.jsonl", [{"text": "x = 1"}])
     with FakeOpenAI(answer=lambda prompt: answer) as server:
@@ -696,6 +790,12 @@ def test_a_planted_problem_is_found_by_the_stage_that_should_and_innocents_stay(
                                   (0, 1, [2, 5, 6])):       # 13-grams alone miss the reworded docstring
         (tmp_path / "c.jsonl").unlink()
         assert decontaminated(tmp_path, plants + INNOCENT, "--tau", tau, "--ngrams", ngrams) == expected
+
+
+def test_a_copy_beside_another_function_or_inside_of_one_is_found_by_its_syntax(tmp_path):
+    inside = "def outer(a):\n" + textwrap.indent(renamed(REWORDED), "    ") + "    return a + 1\n"
+    beside = "def other(a, b):\n    while a % b:\n        a, b = b, a % b\n    return [a, b]\n\n\n" + renamed(REWORDED)
+    assert decontaminated(tmp_path, [inside, beside] + INNOCENT, "--tau", 0.95, "--ngrams", 0) == [2, 3]
 
 
 def test_embeddings_find_what_lies_close_when_asked(labelled, tmp_path, capsys):
