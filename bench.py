@@ -3,12 +3,12 @@ How fast this project is on your machine. Every row is measured with the code th
 
     python bench.py train configs/demo.py                                         # any setting: --micro_batch_size=8 --compile=False
     python bench.py train configs/demo.py --against ../nanoGPT --against transformers     # equal shape and batch, in turns
-    python bench.py sample out/demo/best.pt                                       # or a settings file, for random weights of its shape
+    python bench.py sample out/demo/exercises/best.pt --prompt_tokens 32 --new_tokens 64   # or a settings file, for random weights of its shape
     python bench.py sample configs/phi1_small.py --dtype bf16 --batch 1 16 --against transformers
     python bench.py sample configs/demo.py --context=512 --against ../nanoGPT     # its context: room for a prompt and 256 new tokens
     python bench.py tokenize FOLDER
     python bench.py sandbox
-    python bench.py loader data/demo
+    python bench.py loader data/demo/web
 
 A table on the screen, then one JSON line per row with the conditions; `sample` prints both for each number of rows at once.
 A GPU's clock is read after it has finished its work.
@@ -417,7 +417,8 @@ def tokenize(args):
 def our_tokenize(args, out):
     """(tokens, peak memory of the process and its workers in MB: the sum of their shares of what is resident, every 0.2 s)"""
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prepare_data.py")
-    process = subprocess.Popen([sys.executable, script, "tokenize", args.folder, "--workers", str(args.workers), "--out", out],
+    process = subprocess.Popen([sys.executable, script, "tokenize", args.folder, "--val", "0.5",  # so that a few files have one of each
+                                "--workers", str(args.workers), "--out", out],
                                stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     peak = 0
     while process.poll() is None:

@@ -34,7 +34,7 @@ def main(argv):
     def start():
         """The pretrained weights in fp32, with this run's dropout."""
         model, tokenizer = load_model(config.init_from)
-        return Phi.from_state(replace(model.config, dropout=config.dropout), model.float().state_dict()), tokenizer
+        return Phi.from_state(replace(model.config, dropout=config.dropout), model.float().state_dict(), config.init_from), tokenizer
 
     if plan:
         return print_plan(config, start()[0].config, "finetune.py", argv)

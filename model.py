@@ -195,11 +195,15 @@ class Phi(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     @classmethod
-    def from_state(cls, config, state):
-        """A model that takes the given tensors as its weights, without drawing random ones first."""
+    def from_state(cls, config, state, path):
+        """A model that takes the given tensors as its weights, without drawing random ones first. Where they do not fit the model, the
+        program ends and says so of path, where they came from."""
         with torch.device("meta"):
             model = cls(config)
-        model.load_state_dict(state, assign=True)
+        try:
+            model.load_state_dict(state, assign=True)
+        except RuntimeError as error:
+            raise SystemExit(f"{path}: its tensors do not fit this model: {' '.join(str(error).split())[:300]}")
         return model.requires_grad_(True).eval()
 
     @classmethod
@@ -207,16 +211,16 @@ class Phi(nn.Module):
         """Load a Hugging Face folder of model_type phi or codegen: config.json with model.safetensors or
         pytorch_model.bin, whole or in shards. Weights keep the file's dtype. Ends the program where that is impossible."""
         config, codegen = read_hf_config(folder)
-        state = (codegen_state if codegen else phi_state)(config, read_hf_tensors(folder))
-        try:
-            return cls.from_state(config, state)
-        except RuntimeError as error:
-            raise SystemExit(f"{folder}: the tensors do not fit its config.json: {' '.join(str(error).split())[:300]}")
+        return cls.from_state(config, (codegen_state if codegen else phi_state)(config, read_hf_tensors(folder)), folder)
 
     def save_pretrained(self, folder):
         """Write config.json, generation_config.json, model.safetensors and, where GPT-2's ranks are at hand and the
         vocabulary has room for them, phi-1's tokenizer, so that `AutoModelForCausalLM.from_pretrained(folder)` works."""
         save_file = safetensors_torch().save_file
+        state = self.state_dict()
+        beyond = sorted(state.keys() - {name[0] if isinstance(name, tuple) else name for _, name in hf_names(self.config)})
+        if beyond:  # what is not written would be missing there: another model
+            raise SystemExit(f"{folder} is not written: PhiForCausalLM has no place for {beyond[0]}")
         os.makedirs(folder, exist_ok=True)
         c, dtype = self.config, str(self.lm_head.weight.dtype).removeprefix("torch.")
         eot = min(50256, c.vocab_size - 1)  # <|endoftext|> of the codegen tokenizer; the last id of any other that is not padded
@@ -228,7 +232,6 @@ class Phi(nn.Module):
                   rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
                   attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
                   torch_dtype=dtype, **tokens)
-        state = self.state_dict()
         tensors = {}
         for hf_name, name in hf_names(c):
             if isinstance(name, tuple):  # one of q, k, v out of our fused matrix
@@ -267,7 +270,7 @@ def load_model(path, device="cpu", dtype=None):
         tokenizer = "codegen" if ids > 50256 else "bytes"
     else:
         checkpoint = read_checkpoint(path)
-        model, tokenizer = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"]), checkpoint["tokenizer"]
+        model, tokenizer = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"], path), checkpoint["tokenizer"]
     return model.to(device=device, dtype=dtype), tokenizer
 
 

@@ -60,7 +60,8 @@ def read_ranks(path):
         with open(path, "rb") as f:
             ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in map(bytes.split, f)}
     except OSError as error:
-        raise SystemExit(f"{path}: {error.strerror}; the data and the model were made with this tokenizer and cannot be read without it")
+        where = "" if os.path.isabs(path) else " (the path is relative to the folder where the model was trained)"
+        raise SystemExit(f"{path}: {error.strerror}{where}; the data and the model were made with this tokenizer and cannot be read without it")
     except ValueError as error:
         raise SystemExit(f"{path} is not a file of ranks in tiktoken's format: {error}")
     if sorted(ranks.values()) != list(range(len(ranks))) or not all(bytes([i]) in ranks for i in range(256)):

@@ -3,7 +3,7 @@ Pretrain phi-1 ("Textbooks Are All You Need", arXiv 2306.11644, section 2.3) on 
 
     torchrun --nproc_per_node=8 train.py configs/phi1.py              # the paper's run on one node of 8 GPUs
     torchrun --nnodes=2 --nproc_per_node=8 --rdzv_backend=c10d --rdzv_endpoint=HOST:29500 train.py configs/phi1.py
-    python train.py configs/proxy.py --max_steps=500                  # a quick run on one GPU
+    python train.py configs/proxy.py --max_steps=500 --out_dir=out/quick   # a quick run on one GPU
     python train.py configs/phi1.py --plan                            # parameters, tokens, memory, hours; no training
     python train.py --help                                            # every setting, with its default
 
@@ -309,6 +309,15 @@ def peak_flops(device):
 
 # ---- pieces of the loop ----------------------------------------------------------------------------------------------
 
+def accumulation_of(config, world):
+    """Micro-batches of each rank in a step. Ends the program where the batch cannot be dealt out in whole ones."""
+    accumulation, rest = divmod(config.batch_size, world * config.micro_batch_size)
+    if rest or not accumulation:
+        raise SystemExit(f"batch_size {config.batch_size} is not a multiple of {world} ranks x micro_batch_size "
+                         f"{config.micro_batch_size} = {world * config.micro_batch_size} sequences")
+    return accumulation
+
+
 def lr_at(config, step):
     """Learning rate of the update after `step` updates: linear warmup, then linear decay to min_lr at max_steps."""
     if step < config.warmup_steps:
@@ -348,7 +357,7 @@ def update(model, optimizer, scaler, data, config, machine, step, lr):
     both on the device and not waited for: the GPU still works through the queue while the next tokens are read."""
     for group in optimizer.param_groups:
         group["lr"] = lr
-    accumulation = config.batch_size // (machine.world * config.micro_batch_size)
+    accumulation = accumulation_of(config, machine.world)
     step_loss = torch.zeros((), device=machine.device)
     for micro in range(accumulation):
         number = machine.rank * accumulation + micro  # in the global batch
@@ -446,10 +455,16 @@ def short(x, giga="B"):
     return f"{x:.0f}"
 
 
+def duration(hours):
+    return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"
+
+
 def print_plan(config, c, script, argv):
     """What a run would take, before paying for it. c: its PhiConfig."""
     if int(os.environ.get("RANK", 0)) > 0:
         return
+    accumulation_of(config, int(os.environ.get("WORLD_SIZE", 1)))
+    kind = pick_device("auto").type if config.device == "auto" else config.device
     with torch.device("meta"):
         parameters = Phi(c).num_params()
     T = c.context
@@ -467,20 +482,20 @@ def print_plan(config, c, script, argv):
         print(f"data     {config.data_dir}: {train_tokens:,} tokens, {tokens / train_tokens:.1f} passes over them")
     else:
         print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {tokens / 7e9:.2g} passes")
-    # Per GPU: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes ...
+    # On each device: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes ...
     fixed = 18 * parameters
     # ... and per token what compiled code keeps for the backward pass: of each block, in 16 bits, q, k and v before the rotation (v is a
     # view of all three), q and k after it, and the outputs of attention and fc1; the residual stream in fp32, and two masks of dropout at
     # a byte per channel; at the end, in 16 bits, the logits and their gradient.
     sequence = T * (c.n_layer * (2 * (6 * c.n_embd + c.n_inner) + 4 * c.n_embd + 2 * c.n_embd) + 4 * c.vocab_size)
-    print(f"memory   {short(fixed + config.micro_batch_size * sequence, 'G')}B per GPU, an estimate: {short(fixed, 'G')}B for weights, "
+    print(f"memory   {short(fixed + config.micro_batch_size * sequence, 'G')}B{'' if kind == 'cpu' else ' per GPU'}, an estimate: {short(fixed, 'G')}B for weights, "
           f"gradients and AdamW + {config.micro_batch_size} sequences x {short(sequence, 'G')}B\n"
           f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and each step_N.pt")
-    for gpu in ("A100", "H100") if config.device == "cuda" else ():
+    for gpu in ("A100", "H100") if kind == "cuda" else ():
         hours = tokens * flops / (0.5 * PEAK_FLOPS[gpu]) / 3600
-        print(f"time     {hours:,.1f} hours on one {gpu}, {hours / 8:,.1f} on eight, if they reach 50% of their bf16 peak")
+        print(f"time     {duration(hours)} on one {gpu}, {duration(hours / 8)} on eight, if they reach 50% of their bf16 peak")
     command = f"{script} {' '.join(arg for arg in argv if arg != '--plan')}"
-    print(f"start    python {command}" + (f", or torchrun --nproc_per_node=8 {command}" if config.device == "cuda" else ""))
+    print(f"start    python {command}" + (f", or torchrun --nproc_per_node=8 {command}" if kind == "cuda" else ""))
 
 
 def print_start(config, model, meta, data, val, accumulation, machine, step):
@@ -560,7 +575,7 @@ def train(config, new_model):
         step, best, tokenizer = checkpoint["step"], checkpoint["best"], checkpoint["tokenizer"]
         if os.path.exists(at("best.pt")):  # may be of an evaluation after ckpt.pt: it happens again, but best.pt stays the best
             best = read_checkpoint(at("best.pt"))["best"]
-        raw_model = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"])
+        raw_model = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"], at("ckpt.pt"))
     else:
         step, best = 0, {"val_loss": math.inf, "step": 0}
         torch.manual_seed(config.seed)
@@ -574,10 +589,7 @@ def train(config, new_model):
     if meta["vocab_size"] > shape.vocab_size:
         raise SystemExit(f"{config.data_dir} has token ids up to {meta['vocab_size'] - 1:,} (tokenizer {meta['tokenizer']!r}) "
                          f"and the model's vocab_size is {shape.vocab_size:,}")
-    accumulation, rest = divmod(config.batch_size, machine.world * config.micro_batch_size)
-    if rest or not accumulation:
-        raise SystemExit(f"batch_size {config.batch_size} is not a multiple of {machine.world} ranks x micro_batch_size "
-                         f"{config.micro_batch_size} = {machine.world * config.micro_batch_size} sequences")
+    accumulation = accumulation_of(config, machine.world)
     data = Windows(os.path.join(config.data_dir, "train.bin"), T, config.seed)
     val = Windows(os.path.join(config.data_dir, "val.bin"), T, config.seed)
 
@@ -587,6 +599,16 @@ def train(config, new_model):
         optimizer.load_state_dict(checkpoint.pop("optimizer"))
         scaler.load_state_dict(checkpoint["scaler"])
     model = wrap(raw_model, machine)  # weights are saved and evaluated through raw_model, so that no file knows about the wrappers
+
+    # A signal sets a flag and the step is finished first. A second Ctrl-C ends the program at once.
+    caught = 0
+    def on_signal(number, frame):
+        nonlocal caught
+        if number == signal.SIGINT == caught:
+            raise KeyboardInterrupt
+        caught = number
+    signal.signal(signal.SIGINT, on_signal)
+    signal.signal(signal.SIGTERM, on_signal)
 
     if chief:
         print_start(config, raw_model, meta, data, val, accumulation, machine, step)
@@ -621,16 +643,6 @@ def train(config, new_model):
         if loss < best["val_loss"]:
             best = {"val_loss": loss, "step": step}
             save_weights("best.pt")
-
-    # A signal sets a flag and the step is finished first. A second Ctrl-C ends the program at once.
-    caught = 0
-    def on_signal(number, frame):
-        nonlocal caught
-        if number == signal.SIGINT == caught:
-            raise KeyboardInterrupt
-        caught = number
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
 
     if step == 0:
         save_all()  # so that a full disk or a wrong folder shows now and not after hours

@@ -1,6 +1,7 @@
 # The miniature of `make demo`: a model that two CPU cores train in about a minute and a half. runs/demo.sh names data and folder.
 data_dir = "data/demo/textbook"
 out_dir = "out/demo/textbook"
+seed = 1                  # of `make demo`, so that the file alone continues its run
 
 vocab_size = 1024         # the 1,023 tokens of data/demo/bpe.tiktoken and <|endoftext|>
 context = 128

@@ -2,6 +2,7 @@
 init_from = "out/demo/textbook/ckpt.pt"
 data_dir = "data/demo/exercises"
 out_dir = "out/demo/exercises"
+seed = 1                  # of `make demo`
 
 batch_size = 8            # x 128 = 1,024 tokens per step
 micro_batch_size = 8

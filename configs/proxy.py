@@ -1,5 +1,5 @@
 # A quick run on one 24 GB GPU: 107M parameters, the codegen tokenizer, about an hour (an estimate: 40% of an RTX 4090's peak).
-#   python train.py configs/proxy.py --max_steps=500
+#   python train.py configs/proxy.py --max_steps=500 --out_dir=out/quick    # a quick look
 data_dir = "data/proxy"
 out_dir = "out/proxy"
 

@@ -7,6 +7,7 @@
 set -u
 cd "$(dirname "$0")/.."
 NANOGPT=${1:-}
+python -c 'import torch; raise SystemExit(not torch.cuda.is_available() and "bench_gpu.sh: torch sees no GPU here, and every row needs one")' || exit
 OUT=out/bench_gpu
 rm -rf "$OUT"; mkdir -p "$OUT"
 nvidia-smi --query-gpu=name,memory.total,driver_version,clocks.max.sm --format=csv,noheader | tee "$OUT/gpu.txt"

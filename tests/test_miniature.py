@@ -4,6 +4,10 @@ import collections
 import json
 import os
 import re
+import shutil
+import signal
+import subprocess
+import sys
 
 import pytest
 
@@ -136,13 +140,46 @@ def test_a_trained_tokenizer_reads_back_every_text(corpora):
     assert len(encoding.encode_ordinary(exercise)) < len(exercise) / 2.5
 
 
-@pytest.mark.parametrize("content, says", [(None, "No such file"), (b"not base64 at all\n", "not a file of ranks"), (b"YQ== 0\n", "256 bytes")])
+@pytest.mark.parametrize("content, says", [(None, "No such file or directory;"), (b"not base64 at all\n", "not a file of ranks"), (b"YQ== 0\n", "256 bytes")])
 def test_a_tokenizer_file_that_is_none_is_one_line(tmp_path, content, says):
     path = tmp_path / "x.tiktoken"
     if content:
         path.write_bytes(content)
     with pytest.raises(SystemExit, match=says):
         load_tokenizer(str(path))
+
+
+def test_a_relative_path_of_a_tokenizer_says_what_it_is_relative_to():
+    with pytest.raises(SystemExit, match="^no/x.tiktoken: No such file or directory .the path is relative to the folder where the model was trained.;"):
+        load_tokenizer("no/x.tiktoken")
+
+
+def test_ctrl_c_is_one_line(tmp_path):
+    process = subprocess.Popen([sys.executable, "-u", "runs/miniature.py", "corpora", tmp_path], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.send_signal(signal.SIGINT)
+    said = process.communicate()[1]
+    assert process.returncode == 1 and said.strip().count("\n") == 0 and "interrupted" in said
+
+
+DEMO_STUB = """import sys
+print("RUN", *sys.argv[1:])
+sys.exit(sys.argv[1] == "eval_humaneval.py" and "--allow_unsafe" not in sys.argv)"""
+
+
+@pytest.mark.parametrize("script", ["demo", "proxy"])
+def test_where_the_sandbox_refuses_nothing_is_trained(tmp_path, script):
+    """With a python that only says what it is asked for, and an evaluation that refuses unless it is allowed."""
+    (tmp_path / "runs").mkdir(), (tmp_path / "bin").mkdir()
+    shutil.copy(os.path.join(ROOT, "runs", f"{script}.sh"), tmp_path / "runs")
+    (tmp_path / "bin" / "python").write_text(f"#!{sys.executable}\n{DEMO_STUB}")
+    (tmp_path / "bin" / "python").chmod(0o755)
+    for more, code, evaluations in ({}, 1, 1), ({"EVAL": "--allow_unsafe"}, 0, 4):
+        done = subprocess.run(["bash", f"runs/{script}.sh"], cwd=tmp_path, capture_output=True, text=True,
+                              env={**os.environ, "PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", **more})
+        asked = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("RUN")]
+        assert done.returncode == code and asked.count("eval_humaneval.py") == evaluations and ("train.py" in asked) == (code == 0)
 
 
 def make_results(folder, rates):

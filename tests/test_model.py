@@ -1,6 +1,7 @@
 """The model against transformers, which released phi-1 and CodeGen, and against slow twins."""
 import json
 import os
+from dataclasses import asdict
 
 import pytest
 import torch
@@ -157,6 +158,19 @@ def test_a_folder_that_is_no_phi_ends_in_one_line(tmp_path, change, word):
     with pytest.raises(SystemExit) as stop:
         Phi.from_pretrained(tmp_path)
     assert word in str(stop.value) and "\n" not in str(stop.value)
+
+
+def test_weights_that_a_changed_model_lacks_or_hugging_face_has_no_place_for_are_refused(tmp_path):
+    small = PhiConfig(vocab_size=500, context=64, n_layer=1, n_head=2, n_embd=64)
+    model = Phi(small)
+    model.position = torch.nn.Embedding(64, 64)
+    with pytest.raises(SystemExit, match="hf is not written: PhiForCausalLM has no place for position.weight$"):
+        model.save_pretrained(tmp_path / "hf")
+    assert not (tmp_path / "hf").exists()
+    torch.save({"model": model.state_dict(), "model_config": asdict(small), "tokenizer": "bytes", "step": 0}, tmp_path / "ckpt.pt")
+    with pytest.raises(SystemExit, match=r"ckpt.pt: its tensors do not fit this model: .*position.weight") as stop:
+        load_model(str(tmp_path / "ckpt.pt"))
+    assert "\n" not in str(stop.value)
 
 
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):

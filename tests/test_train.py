@@ -201,6 +201,14 @@ def test_a_signal_finishes_the_step_saves_and_says_how_to_go_on(data, tmp_path, 
     assert 25 <= step < 4000 and log_of(tmp_path / "run")[-1][0] == step and f"stopped at step {step:,}" in said
 
 
+def test_ctrl_c_while_it_says_what_will_run_saves_as_well(data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(train, "print_start", lambda *_: signal.raise_signal(signal.SIGINT))
+    with pytest.raises(SystemExit) as stop:
+        train.main(tiny_run(data, tmp_path / "run"))
+    assert stop.value.code == 130 and "stopped at step 1 and saved" in capsys.readouterr().out
+    assert read_checkpoint(str(tmp_path / "run" / "ckpt.pt"))["step"] == 1
+
+
 def test_two_ranks_equal_one_with_twice_the_accumulation(data, tmp_path, reference):
     done = torchrun(2, "train.py", *tiny_run(data, tmp_path / "run"))
     assert done.returncode == 0, done.stderr
@@ -358,6 +366,10 @@ def test_a_folder_that_cannot_be_continued_is_not_overwritten(data, tmp_path, re
     again = tiny_run(data, tmp_path / "run")
     shutil.copy(tmp_path / "run" / "best.pt", tmp_path / "run" / "ckpt.pt")
     assert "weights only" in refused(train.main, again)
+    state = read_checkpoint(str(reference / "ckpt.pt"))
+    state["model"]["position.weight"] = torch.zeros(32, 32)
+    torch.save(state, tmp_path / "run" / "ckpt.pt")
+    assert "ckpt.pt: its tensors do not fit this model" in refused(train.main, again)
     os.truncate(tmp_path / "run" / "ckpt.pt", 5000)
     assert "not a whole checkpoint" in refused(train.main, again)
     torch.save([1, 2], tmp_path / "run" / "ckpt.pt")
@@ -406,3 +418,18 @@ def test_a_gpu_config_without_a_gpu_says_what_to_do():
     assert "prepare_data.py tokenize" in said or "--device=cpu" in said
     plan = run("train.py", "configs/phi1.py", "--plan").stdout
     assert "1,418,270,720 parameters" in plan and "75.5B tokens" in plan and "50.3B" in plan and "6.86e+20" in plan
+
+
+def test_a_plan_refuses_what_the_run_would_and_speaks_of_the_device(capsys):
+    assert "batch_size 9 is not a multiple of 1 ranks" in refused(train.main, ["configs/demo.py", "--batch_size=9", "--plan"])
+    train.main(["configs/demo.py", "--device=cpu", "--plan"])
+    assert "GPU" not in capsys.readouterr().out
+    train.main(["configs/proxy.py", "--plan"])
+    said, flop = capsys.readouterr().out, 419.4304e6 * train.flops_per_token(load_config(TrainConfig, ["configs/proxy.py"])[0].model_config(), 1024)
+    assert "per GPU" in said and f"{flop / (0.5 * 989e12) / 60:.2g} minutes on one H100" in said
+
+
+def test_the_demos_files_continue_the_demos_runs():
+    """runs/demo.sh gives the settings on the command line, a reader the file alone."""
+    for name, kind in (("demo", TrainConfig), ("finetune_demo", finetune.FinetuneConfig)):
+        assert load_config(kind, [f"configs/{name}.py"])[0].seed == 1
