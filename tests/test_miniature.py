@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 
@@ -152,15 +151,6 @@ def test_a_tokenizer_file_that_is_none_is_one_line(tmp_path, content, says):
 def test_a_relative_path_of_a_tokenizer_says_what_it_is_relative_to():
     with pytest.raises(SystemExit, match="^no/x.tiktoken: No such file or directory .the path is relative to the folder where the model was trained.;"):
         load_tokenizer("no/x.tiktoken")
-
-
-def test_ctrl_c_is_one_line(tmp_path):
-    process = subprocess.Popen([sys.executable, "-u", "runs/miniature.py", "corpora", tmp_path], cwd=ROOT, stdout=subprocess.PIPE,
-                               stderr=subprocess.PIPE, text=True)
-    process.stdout.readline()
-    process.send_signal(signal.SIGINT)
-    said = process.communicate()[1]
-    assert process.returncode == 1 and said.strip().count("\n") == 0 and "interrupted" in said
 
 
 DEMO_STUB = """import sys

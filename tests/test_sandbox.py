@@ -2,9 +2,8 @@
 Tests of sandbox.py. The hostile and odd programs stand in sandbox_programs.py; here they are judged with and without namespaces, a part
 of them also by one worker and (for root) as nobody, and afterwards nothing of them may be left.
 
-PHI1_BENCHMARKS names a folder with HumanEval.jsonl.gz, mbpp.jsonl and sanitized-mbpp.json, for the canonical solutions.
+PHI1_BENCHMARKS names a folder with HumanEval.jsonl.gz, for one of its helpers.
 """
-import ast
 import gzip
 import json
 import os
@@ -160,55 +159,16 @@ def test_nobody_gets_the_same_verdicts(namespaces):
         shutil.rmtree(folder)
 
 
-# ---- canonical solutions
-
-def entry_point(code, tests):
-    """The function of the canonical solution that the tests call."""
-    defined = {node.name for node in ast.walk(ast.parse(code)) if isinstance(node, ast.FunctionDef)}
-    called = [n.func.id for n in ast.walk(ast.parse(tests)) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)]
-    return next((name for name in called if name in defined), "")
-
-
-def benchmark(name):
-    path = os.path.join(os.environ.get("PHI1_BENCHMARKS", ""), name)
-    if "PHI1_BENCHMARKS" not in os.environ or not os.path.exists(path):
-        pytest.skip(f"PHI1_BENCHMARKS is not set, or its folder has no {name}")
-    with (gzip.open if name.endswith(".gz") else open)(path, "rt", encoding="utf-8") as f:
-        return json.load(f) if name.endswith(".json") else [json.loads(line) for line in f]
-
-
-def human_eval(body=None):
-    for row in benchmark("HumanEval.jsonl.gz"):
-        yield Program(row["prompt"] + (row["canonical_solution"] if body is None else body),
-                      f"{row['test']}\ncheck({row['entry_point']})\n", row["entry_point"], 10, row["prompt"])
-
-
-def mbpp(name):
-    for row in benchmark(name):
-        tests = "\n".join(row["test_list"])
-        setup = row["test_setup_code"] if "test_setup_code" in row else "\n".join(row["test_imports"])
-        if name != "mbpp.jsonl" or 11 <= row["task_id"] <= 510:
-            yield Program(row["code"], tests, entry_point(row["code"], tests), 20, setup)
-
-
-@pytest.mark.filterwarnings("ignore::SyntaxWarning", "ignore::DeprecationWarning")  # of the canonical solutions' own \\w
-@pytest.mark.parametrize("programs, count", [
-    pytest.param(human_eval, 164, id="HumanEval"),
-    pytest.param(lambda: mbpp("mbpp.jsonl"), 500, id="MBPP test split"),
-    pytest.param(lambda: mbpp("sanitized-mbpp.json"), 427, id="MBPP sanitized")])
-def test_every_canonical_solution_passes(box, programs, count):
-    verdicts = judge(box, *programs())
-    assert len(verdicts) == count
-    assert [(i, v) for i, v in enumerate(verdicts) if v.status != "passed"] == []
-
-
-def test_every_stub_fails(box):
-    assert {v.status for v in judge(box, *human_eval("    return None\n"))} == {"failed"}
-
+# ---- the benchmarks: that all canonical solutions pass and all stubs fail is in test_eval.py
 
 def test_a_helper_in_the_prompt_cannot_be_replaced(box):
-    poly = [p for p in human_eval("    global poly\n    poly = lambda *a: 0\n    return 0.0\n") if p.entry_point == "find_zero"]
-    assert judge(box, *poly)[0].status == "failed"
+    path = os.path.join(os.environ.get("PHI1_BENCHMARKS", ""), "HumanEval.jsonl.gz")
+    if not os.path.exists(path):
+        pytest.skip("PHI1_BENCHMARKS names no folder with HumanEval.jsonl.gz")
+    with gzip.open(path, "rt", encoding="utf-8") as f:
+        row, = (row for row in map(json.loads, f) if row["entry_point"] == "find_zero")
+    code = row["prompt"] + "    global poly\n    poly = lambda *a: 0\n    return 0.0\n"
+    assert judge(box, Program(code, f"{row['test']}\ncheck(find_zero)\n", "find_zero", 10, row["prompt"]))[0].status == "failed"
 
 
 # ---- the harness
