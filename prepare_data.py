@@ -1006,7 +1006,7 @@ def ask_in_batches(client, items, answers, total):
                       f"{(time.time() - started) / 60:.0f} min   ", end="", flush=True)
                 if batch.get("status") in ("completed", "failed", "expired", "cancelled"):
                     print()
-                    if done and not (batch.get("output_file_id") or batch.get("error_file_id")):  # not yet, on some servers
+                    if batch["status"] == "completed" and done and not (batch.get("output_file_id") or batch.get("error_file_id")):  # not yet, on some servers
                         silent[entry["batch"]] += 1
                         if silent[entry["batch"]] == TRIES:
                             raise SystemExit(f"{client.where} has done {entry['batch']} and names no file with its answers: the same command looks again")
@@ -1158,7 +1158,7 @@ def make(args, items, keep, about_prompts, per_answer=1):
                 break
         if not kept and len(answers.useless) == asked > 0:
             answers.take_back()
-            raise SystemExit(f"none of the {asked:,} answers can be used: {listed(dropped)}. The same command asks them again")
+            raise SystemExit(f"none of the {asked:,} answers can be used: {listed(dropped or answers.again)}. The same command asks them again")
     print(f"{args.out}: {kept:,} {'labels' if args.stage == 'annotate' else args.stage} kept from {asked:,} answers; dropped: {listed(dropped)}")
     print(f"all answers so far: {answers.so_far()}, ${answers.usd / max(1, kept):.5f} for each that is kept")
     if answers.stopped:
@@ -1349,11 +1349,12 @@ def annotate(args):
 
     def keep(records, dropped):
         for record in records:
-            found = list(re.finditer(r"score\W{0,8}([0-5])(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)", record.get("text", ""), re.I))
+            score = r"score(?: is)?\W{0,8}([0-5])(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)"
+            found = next(filter(None, ([*re.finditer(begin + score, record.get("text", ""), re.I)] for begin in ("educational ", ""))), [])
             if found:
                 score, reason = int(found[-1][1]), record["text"][:found[-1].start()]
                 scores[score] += 1
-                yield {"id": record["about"]["id"], "score": score, "reason": " ".join(reason.removesuffix("Educational ").split())}
+                yield {"id": record["about"]["id"], "score": score, "reason": " ".join(reason.split())}
             else:
                 dropped[record.get("rejected", "no score of 0 to 5 in the answer")] += 1
 

@@ -548,7 +548,8 @@ def test_a_run_whose_answers_are_all_of_no_use_ends_in_one_line_and_is_asked_ane
 
 @pytest.mark.parametrize("answer, score", [("Good.\nEducational score: 4", 4), ("Educational score: **0**", 0), ('{"score": 3}', 3), ("Score: 5/5.", 5),
                                            ("score 1, no: a better score: 2", 2), ("Educational score: 7", None), ("score: 3.5", None),
-                                           ("score: 10", None), ("Four of five", None), ("score: 3/10", None), ("score: 3 / 5", 3)])
+                                           ("score: 10", None), ("Four of five", None), ("score: 3/10", None), ("score: 3 / 5", 3),
+                                           ("Educational score is 4\n\nBroken code would score 0.", 4)])
 def test_an_annotation_is_taken_only_with_a_whole_score_from_0_to_5(tmp_path, answer, score):
     documents = write_rows(tmp_path / "d.jsonl", [{"text": "x = 1"}])
     with FakeOpenAI(answer=lambda prompt: answer) as server:
