@@ -26,8 +26,8 @@ NOT covered:
 - bugs of the kernel; timing; names, sizes and times of files (site-packages beside the standard library can even be read); many
   threads for a second or two; without namespaces the sum of many 16 MB files, and the empty folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
-- answers: identity; ==, <, +, in, abs, hash, copy, del, `with`, `async for`, isinstance and __names__ on a Remote; nesting beyond a few
-  hundred; more than 16 MB; subclasses (a Counter is a dict, a namedtuple a tuple). An exception's own attributes, __str__ and cause;
+- answers: identity; <, in, hash, copy, del, `with`, `async for`, isinstance, __names__ and == (but with another) on a Remote; nesting
+  beyond a few hundred; more than 16 MB; subclasses (a Counter is a dict, a namedtuple a tuple). An exception's own __str__ and cause;
 - arguments: subclasses and aliases likewise; what a call changes in them, but for containers given by position to a call that does not
   raise; attributes of objects, but for those of classes that prompt or test define; async callbacks; calls after f has returned;
 - what else a test shares with f in one process: stdout, os.environ, the seed of random, patches, threads that wait for each other;
@@ -98,9 +98,11 @@ def encode(message):
 def decode(line):
     return json.loads(line.decode("utf-8", "surrogatepass"))
 
-# What can be done with a Remote. No == or < or arithmetic, and `in` looks at its items: an answer must not decide what it equals
-OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr,
+# What can be done with a Remote. Nothing that lets an answer decide what it equals: no <, == with another Remote only, `in` looks at its
+# items, and what comes of arithmetic is no literal (V(1) + V(2) is fine, f(x) - 3.5 is not)
+OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr, "eq": operator.eq,
               "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem}
+ARITHMETIC = {name: getattr(operator, f"__{name}__") for name in "add sub mul matmul truediv floordiv mod pow and or xor neg".split()}
 
 class Remote:  # something that lives at the other end of the pipe. (A docstring would be that of the candidate's functions)
     def __init__(self, peer, handle):
@@ -117,9 +119,19 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
         return self._peer.call("getattr", self, name)
     def __setattr__(self, name, value):
         self._peer.call("setattr", self, name, value)
+    def __eq__(self, other):
+        return self is other or type(other) is Remote and bool(self._peer.call("eq", self, other))
+    __hash__ = object.__hash__
+    def _compute(self, name, *operands):
+        if type(result := self._peer.call(name, *operands)) is not Remote:
+            raise TypeError(f"the program's own {name} gives a literal")
+        return result
 
-for operation in OPERATIONS:
+for operation in OPERATIONS.keys() - {"eq"}:
     setattr(Remote, f"__{operation}__", lambda self, *args, name=operation: self._peer.call(name, self, *args))
+for operation in ARITHMETIC:
+    setattr(Remote, f"__{operation}__", lambda self, *other, name=operation: self._compute(name, self, *other))
+    setattr(Remote, f"__r{operation}__", lambda self, other, name=operation: self._compute(name, other, self))
 
 class Peer:
     """One end of the pipe. A call waits for its reply, and answers calls that come in meanwhile (to a lambda of the tests)."""
@@ -127,7 +139,7 @@ class Peer:
         self.pipe, self.remotes, self.errors, self.turn = pipe.makefile("rwb"), {}, {}, threading.RLock()
         self.lost = lost  # lost(why) is called when the other end is gone or talks nonsense; it must not return, nor raise what
         # an `except:` in a test could swallow. names: what the other end may call besides what was sent to it
-        self.exports = {**OPERATIONS, "next": lambda iterator: [item for item in [next(iterator, Peer)] if item is not Peer],
+        self.exports = {**OPERATIONS, **ARITHMETIC, "next": lambda iterator: [item for item in [next(iterator, Peer)] if item is not Peer],
                         "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine), **names}
 
     def pack(self, v):
@@ -191,8 +203,9 @@ class Peer:
                 _, error, value, changes = message
                 value = self.unpack(value)
                 if error:
-                    cls = self.error(*error)
+                    cls, (value, attributes) = self.error(*error), value
                     exception = cls(*value) if cls.__module__ == "builtins" else cls.__new__(cls, *value)  # its __init__ may want others
+                    exception.__dict__.update(attributes)
                 for i, new in changes:
                     args[i].clear()
                     (args[i].update if isinstance(args[i], (dict, set)) else args[i].extend)(self.unpack(new))
@@ -213,7 +226,7 @@ class Peer:
             raise
         except BaseException as e:
             args = [str(e)] if isinstance(e, SyntaxError) else [a if type(a) in SHOWN else repr(a) for a in e.args]
-            self.send("reply", error_names(type(e)), self.pack(args), [])
+            self.send("reply", error_names(type(e)), self.pack([args, {k: v for k, v in vars(e).items() if not k.startswith("__")}]), [])
 
 # ---- 2. The jail ----------------------------------------------------------------------------------------------------------------
 # Numbers: asm/unistd_64.h (x86-64), asm-generic/unistd.h (aarch64), linux/seccomp.h, landlock.h, prctl.h, sched.h, mount.h

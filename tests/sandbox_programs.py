@@ -30,10 +30,12 @@ FORGERIES = [
     ("a coroutine that nobody awaits", "async def f(x):\n    return x + 1\n", T, "failed"),
     ("a coroutine with a wrong answer", "async def f(x):\n    return x\n", "import asyncio\nassert asyncio.run(f(2)) == 3", "failed"),
     ("an answer that raises when printed", "class A:\n    def __str__(s): raise SystemExit(0)\ndef f(x): return A()", "assert f(2) == 3, f(2)", "failed", "AssertionError"),
-    ("an exception that raises when printed", in_f("import os\nos.write(3, b'[\"reply\",[\"ValueError\"],[\"list\",[\"remote\",5]],[]]\\n[\"reply\",[\"SystemExit\"],[\"list\"],[]]\\n')\nwhile 1: pass"), T, "failed", "ValueError"),
+    ("an exception that raises when printed", in_f("import os\nos.write(3, b'[\"reply\",[\"ValueError\"],[\"list\",[\"list\",[\"remote\",5]],[\"dict\"]],[]]\\n[\"reply\",[\"SystemExit\"],[\"list\",[\"list\"],[\"dict\"]],[]]\\n')\nwhile 1: pass"), T, "failed", "ValueError"),
     ("flags of files", "import array, fcntl, os\ndef f(x):\n    d, a = os.open(os.__file__, 0), array.array('l', [0])\n    try: fcntl.ioctl(d, 0x80086601, a)\n    except PermissionError: return x + 1", T, "passed"),
     ("attributes of what a test hands over", "def f(x):\n    for name in ('__class__', '__dict__', '__init__'):\n        try: getattr(x, name).__globals__\n        except AttributeError: pass\n    try: x.g.gi_frame\n    except AttributeError: return x.v\n", "class C: v = 3\nc = C()\nc.g = (i for i in [1])\nassert f(c) == 3", "passed"),
     ("StopAsyncIteration in the call", in_f("raise StopAsyncIteration"), "async def g():\n    async def agen():\n        yield f(2)\n    return [x async for x in agen()]\nimport asyncio\nassert all(asyncio.run(g()))", "failed"),
+    ("an answer that equals everything, turned around", "class A:\n    def __eq__(s, o): return True\n    __req__ = __eq__\n    def __ne__(s, o): return False\ndef f(x): return A()", "assert 3 == f(2)", "failed"),
+    ("an answer whose sum equals everything", "class A:\n    def __add__(s, o): return s\n    __radd__ = __add__\n    def __eq__(s, o): return True\ndef f(x): return A()", "assert f(2) + 1 == 4", "failed"),
     ("a stub", in_f("pass"), T, "failed"),
     ("sys.exit(0) at the top", "import sys\nsys.exit(0)\n" + ADD, T, "failed", "SystemExit"),
     ("sys.exit(0) at the end", ADD + "import sys\nsys.exit(0)\n", T, "failed", "SystemExit"),
@@ -290,6 +292,9 @@ HONEST = [(name, code, test, "passed") for name, code, test in [
      "assert list(Fib(6)) == [1, 1, 2, 3, 5, 8] and next(iter(Fib(2))) == 1"),
     ("a hierarchy of exceptions", "class BankError(Exception): pass\nclass Insufficient(BankError): pass\ndef f(x): raise Insufficient(x, 3.5, None, (1, 2))", "try: f(1)\nexcept BankError as e: assert e.args == (1, 3.5, None, (1, 2)) and type(e).__name__ == 'Insufficient'\nelse: assert 0"),
     ("a callback called by threads", "from concurrent.futures import ThreadPoolExecutor\ndef pmap(fn, xs):\n    with ThreadPoolExecutor(4) as p: return list(p.map(fn, xs))\n", "assert pmap(lambda x: x * 2, list(range(20))) == list(range(0, 40, 2))"),
+    ("operators of a class of its own", "import dataclasses\n@dataclasses.dataclass(frozen=True)\nclass V:\n    x: int\n    def __add__(s, o): return V(s.x + o.x)\n    def __mul__(s, k): return V(s.x * k)\n    __rmul__ = __mul__\n    def __neg__(s): return V(-s.x)\n",
+     "assert V(1) + V(2) == V(3) and V(2) * 3 == 3 * V(2) == V(6) and -V(1) == V(-1) and V(1) != V(2) and V(1) != 1 and len({V(1)}) == 1"),
+    ("an exception with attributes", "class Low(Exception):\n    def __init__(s, have, want):\n        super().__init__(f'{have} of {want}')\n        s.have = have\ndef f(x): raise Low(x, 3)", "try: f(2)\nexcept Low as e: assert e.have == 2 and str(e) == '2 of 3'\nelse: assert 0"),
     ("slices", "class S:\n    def __getitem__(s, i): return list(range(9))[i]\ndef f(x, s): return x[s]\n", "assert S()[2:4] == [2, 3] and S()[5] == 5 and f([1, 2, 3], slice(0, 2)) == [1, 2]"),
     ("a class of the tests", "def f(node):\n    before = None\n    while node:\n        node.next, before, node = before, node, node.next\n    return before\n",
      "class Node:\n    def __init__(s, v, next=None): s.v, s.next = v, next\nb = Node(1, Node(2, Node(3)))\nn, out = f(b), []\nwhile n: out, n = out + [n.v], n.next\nassert out == [3, 2, 1] and b.next is None"),
@@ -298,7 +303,7 @@ HONEST = [(name, code, test, "passed") for name, code, test in [
     ("a coroutine", "import asyncio\nasync def f(x):\n    await asyncio.sleep(0.001)\n    return x + 1\n", "import asyncio\nassert asyncio.run(f(2)) == 3"),
     ("coroutines gathered", "async def f(x):\n    return x + 1\n", "import asyncio\nasync def all_of(n): return await asyncio.gather(*map(f, range(n)))\nassert asyncio.run(all_of(3)) == [1, 2, 3]"),
     ("an exception in a coroutine", "async def f(x):\n    raise KeyError(x)\n", "import asyncio\ntry: asyncio.run(f(2))\nexcept KeyError as e: assert e.args == (2,)\nelse: assert 0"),
-    ("an alarm of its own", "import signal\n" + in_f("def ring(*a): raise TimeoutError\nsignal.signal(signal.SIGALRM, ring)\nsignal.setitimer(signal.ITIMER_REAL, 0.3)\ntry:\n    while True: sum(range(9))\nexcept TimeoutError: return x + 1"), T),
+    ("an alarm of its own", "import signal\n" + in_f("def ring(*a): raise TimeoutError\nsignal.signal(signal.SIGALRM, ring)\ntry:\n    signal.setitimer(signal.ITIMER_REAL, 0.3)\n    while True: sum(range(9))\nexcept TimeoutError: return x + 1"), T),
     ("temporary files", "import tempfile, os, shutil\n" + in_f("""with tempfile.TemporaryDirectory() as d:
     p = os.path.join(d, 'a')
     with open(p, 'w') as f: f.write('abc')
