@@ -1281,8 +1281,10 @@ def stackoverflow_posts(path):
                     if raw.tell() - done > 1 << 26:
                         yield raw.tell() - done, 0, []  # for the progress bar
                         done = raw.tell()
-        except (xml.etree.ElementTree.ParseError, ValueError, TypeError) as error:
+        except (xml.etree.ElementTree.ParseError, ValueError, TypeError, OverflowError, sqlite3.IntegrityError) as error:
             raise SystemExit(f"{path} is not a whole Posts.xml ({error}): fetch it again")
+        except sqlite3.OperationalError as error:
+            raise OSError(errno.ENOSPC, str(error))
         size, first, rows = raw.tell() - done, 1, db.execute("SELECT title, body, answer FROM posts WHERE answer IS NOT NULL ORDER BY id")
         while posts := [f"{title}\n\n{plain(body)}\n\nAnswer:\n\n{plain(answer)}\n" for title, body, answer in rows.fetchmany(500)]:
             yield size, first, posts

@@ -190,7 +190,7 @@ def test_the_table_says_what_was_measured_and_fails_where_it_falls_short(tmp_pat
     good, bad = (run("runs/miniature.py", "table", tmp_path / name) for name in ("good", "bad"))
     assert good.returncode == 0, good.stderr
     assert re.search(r"textbook, then exercises +1.2M \+ 1.2M +1.250 +0.500 +90.0%", good.stdout)
-    assert bad.returncode == 1 and "NOT reproduced" in bad.stderr
+    assert bad.returncode == 1 and "NOT reproduced" in bad.stderr and "What this shows" in good.stdout and "What this shows" not in bad.stdout
     missing = run("runs/miniature.py", "table", tmp_path)
     assert missing.returncode == 1 and "runs/demo.sh" in missing.stderr and "Traceback" not in missing.stderr
 
