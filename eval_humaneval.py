@@ -683,7 +683,7 @@ def write_results(args, out, settings, problems, raw, samples, verdicts, bits, i
         rows[i]["n"] += 1
         rows[i]["passed"] += verdict == "passed"
         rows[i]["samples"].append({"verdict": verdict, "reason": reason})
-    for left in glob.glob(os.path.join(glob.escape(out), "*.tmp")):
+    for left in glob.glob(os.path.join(glob.escape(out), "*.json*.[0-9]*.tmp")):
         os.remove(left)  # of a run that was killed, or whose disk was full
     write_lines(os.path.join(out, "samples.jsonl"), [{"task_id": problems[i].task_id, "completion": samples[i, j] or "",
                                                       "raw_completion": raw[i, j] or ""} for i, j in sorted(raw)])

@@ -146,6 +146,7 @@ class Phi(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
+        # _weight: the constructor would draw numbers, which are drawn anew below or come from a file
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd, _weight=torch.empty(config.vocab_size, config.n_embd))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(config.n_embd, eps=1e-5)
@@ -154,7 +155,7 @@ class Phi(nn.Module):
         self.register_buffer("cos", cos, persistent=False)
         self.register_buffer("sin", sin, persistent=False)
         if self.lm_head.weight.is_meta:
-            return  # the weights come from a file (from_state): "drawing" them there would import half of torch's compiler
+            return  # nobody reads these weights, and "drawing" them there would import half of torch's compiler
         for module in self.modules():  # the paper states no init; this is the one of the library it was released in
             if isinstance(module, (nn.Linear, nn.Embedding)):
                 nn.init.normal_(module.weight, std=config.init_std)

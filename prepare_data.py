@@ -530,12 +530,13 @@ def answer_of(reply):
     """(text, None) or (None, why it cannot be used) from the JSON of a chat completion."""
     try:
         choice = reply["choices"][0]
-        text, finish = choice["message"].get("content"), str(choice.get("finish_reason") or "stop").lower()
+        text, finish = choice["message"].get("content"), choice.get("finish_reason")
     except (KeyError, IndexError, TypeError, AttributeError):
         return None, "no choices in the answer"
     if isinstance(text, list):  # parts, as some servers answer
         text = "".join(part["text"] for part in text if isinstance(part, dict) and isinstance(part.get("text"), str))
-    if not (finish in ENDS or finish in ("tool_calls", "function_call") and text):
+    finish = finish.lower() if isinstance(finish, str) else finish
+    if not (finish in ENDS or finish in (None, "", "tool_calls", "function_call") and text):
         return None, f"finish_reason {'length' if finish in ('max_tokens', 'model_length') else finish}"
     text = text.rpartition("</think>")[2].strip() if isinstance(text, str) else ""  # some servers leave the reasoning in
     if text.startswith("<think>"):
@@ -692,9 +693,9 @@ class Client:
     def drop(self, sent, error):
         """True if a parameter that was `sent` is what the server refused: it is then left out, or renamed, from now on."""
         says = error["says"]
-        name = error.get("param") if error.get("param") in [*sent] else None
-        if not name and FINAL.search(error["message"]):
+        if FINAL.search(error["message"]):
             return False  # though it may name max_tokens
+        name = error.get("param") if error.get("param") in [*sent] else None
         if not name and sent and (named := re.search(rf"(?i)\b({'|'.join(sent).replace('_', '[ _]?')})\b", says)):
             # the first: behind it some servers repeat the whole request
             name = next(name for name in sent if name.replace("_", "") == re.sub("[ _]", "", named[1]).lower())
@@ -783,8 +784,7 @@ class Answers:
             else:
                 self.count(number, record)
         if found != settings and self.done:
-            names = sorted(name for name in {*settings, *found} if found.get(name) != settings.get(name))
-            raise SystemExit(f"{path} was not made with these settings ({', '.join(names)} differ): move it away, or choose another --out")
+            raise SystemExit(f"{path} was not made with these settings ({differing(found, settings)} differ): move it away, or choose another --out")
         if found != settings:  # a new file, or one that was begun and holds no answer yet
             spent = {"key": "", "again": True, "tokens": self.tokens, "usd": self.usd}
             self.file.truncate(0)
@@ -844,6 +844,11 @@ class Answers:
     def take_back(self):
         """The latest answers, all rejected, are not final."""
         self.add(*({"key": record["key"], "again": True, "tokens": [0, 0], "usd": 0} for record in self.useless))
+
+
+def differing(a, b):
+    """The names of the settings that differ."""
+    return ", ".join(sorted(name for name in {**a, **b} if a.get(name) != b.get(name)))
 
 
 def key_of(prompt):
@@ -975,9 +980,8 @@ def ask_in_batches(client, items, answers, total):
         except (ValueError, TypeError, KeyError):
             raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
         if settings != answers.settings:
-            names = sorted(name for name in {**settings, **answers.settings} if settings.get(name) != answers.settings.get(name))
-            raise SystemExit(f"{note}: batches are on their way that were asked with other settings ({', '.join(names)} differ): give those "
-                             "again, or another --out")
+            raise SystemExit(f"{note}: batches are on their way that were asked with other settings ({differing(settings, answers.settings)} "
+                             "differ): give those again, or another --out")
         print(f"{len(under_way)} batches of an earlier run, with {sent:,} prompts, are picked up")
     todo, begun = {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
 
@@ -1001,7 +1005,8 @@ def ask_in_batches(client, items, answers, total):
         while running := [entry for entry in under_way if entry["batch"]]:
             for entry in running:
                 batch = client.call("GET", f"/batches/{entry['batch']}", need="id")
-                done = fields_of(batch.get("request_counts")).get("completed") or 0
+                done = fields_of(batch.get("request_counts")).get("completed")
+                done = done if isinstance(done, int) else 0
                 print(f"\r{entry['batch']}: {batch.get('status')}, {done:,} of {len(entry['keys']):,} lines, "
                       f"{(time.time() - started) / 60:.0f} min   ", end="", flush=True)
                 if batch.get("status") in ("completed", "failed", "expired", "cancelled"):

@@ -396,6 +396,8 @@ def test_a_killed_run_continues_to_the_same_files_and_refuses_other_settings(own
     kept = part.read_bytes().splitlines(keepends=True)
     assert 5 <= len(kept) < 24, "killed in the middle"
     part.write_bytes(b"".join(kept[:5]) + kept[4][:20])  # in the middle of the second problem, and torn
+    Path("killed", "samples.jsonl.123.tmp").write_text("half")  # of a kill or a full disk at the end
+    Path("killed", "mine.tmp").write_text("a user's")
 
     with pytest.raises(SystemExit, match="was made with seed = 1337, and now it is 1: choose another --out"):
         run(monkeypatch, *settings, "--out", "killed", "--seed", 1)
@@ -404,12 +406,15 @@ def test_a_killed_run_continues_to_the_same_files_and_refuses_other_settings(own
     run(monkeypatch, *settings, "--out", "killed")
     assert len(made) == 24 - 5, "what was there is not made again"
     run(monkeypatch, *settings, "--out", "whole")
-    assert contents("killed") == contents("whole")
+    assert contents("killed") == {**contents("whole"), "mine.tmp": b"a user's"}
 
     before = contents("whole")
     capsys.readouterr()
     run(monkeypatch, *settings, "--out", "whole")
     assert "whole is finished" in capsys.readouterr().out and contents("whole") == before
+    Path("killed", "results.jsonl").write_bytes(b"".join(before["results.jsonl"].splitlines(keepends=True)[:2]))
+    with pytest.raises(SystemExit, match="has 2 problems of 6"):
+        run(monkeypatch, *settings, "--out", "killed")
     with pytest.raises(SystemExit, match="was made with eot = False"):
         run(monkeypatch, *settings, "--out", "whole", "--eot")
     with pytest.raises(SystemExit, match="holds files, but no run"):

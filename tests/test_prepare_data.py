@@ -163,10 +163,15 @@ def test_what_is_wrong_with_one_prompt_is_recorded_and_the_run_goes_on(tmp_path,
 
 @pytest.mark.parametrize("finish, text, expected", [
     ("stop", "Yes.", ("Yes.", None)), ("END_TURN", "Yes.", ("Yes.", None)), (None, "Yes.", ("Yes.", None)), ("tool_calls", "Yes.", ("Yes.", None)),
-    ("tool_calls", None, (None, "finish_reason tool_calls")), ("max_tokens", "Y", (None, "finish_reason length")),
+    ("tool_calls", None, (None, "finish_reason tool_calls")), (None, None, (None, "finish_reason None")), ("max_tokens", "Y", (None, "finish_reason length")),
     ("stop", "<think>Hm.</think> Yes.", ("Yes.", None)), ("stop", "<think>Hm. What", (None, "no text in the answer"))])
 def test_an_answer_counts_if_the_server_says_in_any_of_the_usual_words_that_it_is_whole(finish, text, expected):
     assert prepare_data.answer_of({"choices": [{"message": {"content": text}, "finish_reason": finish}]}) == expected
+
+
+def test_a_403_for_a_flagged_prompt_is_about_the_prompt_and_any_other_about_the_key():
+    flagged, other = ({"message": f"HTTP 403: {says}"} for says in ("the input was flagged by moderation", "no access"))
+    assert (prepare_data.kind_of(403, flagged), prepare_data.kind_of(403, other)) == ("refuse", "stop")
 
 
 def test_the_cost_of_an_attempt_counts_even_if_the_next_one_fails_and_whatever_the_server_counts(tmp_path, client, monkeypatch):
@@ -695,6 +700,11 @@ def count_above(values: List[int], limit: int) -> int:
     ("def f(x):\n    '''doc\n    >>>f(1)\n    '''\n    return x + 1", "malformed examples")])
 def test_what_is_no_exercise_is_dropped_with_its_reason(code, reason):
     assert [program for name, program, _ in prepare_data.exercises_in(f"```python\n{code}\n```") if name is None] == [reason]
+
+
+def test_what_a_pattern_binds_is_defined():
+    code = "def f(x):\n    'doc'\n    match x:\n        case {'a': a, **rest}:\n            return a, rest\n        case [first, *others]:\n            return first, others\n"
+    assert [name for name, _, _ in prepare_data.exercises_in(code)] == ["f"]
 
 
 def test_near_duplicates_are_found_and_others_are_not():
