@@ -16,6 +16,7 @@ A GPU's clock is read after it has finished its work.
 import argparse
 import contextlib
 import copy
+import functools
 import importlib.util
 import io
 import json
@@ -372,41 +373,39 @@ def memory_bandwidth(device):
 # ---- tokenize --------------------------------------------------------------------------------------------------------
 
 def tokenize(args):
-    """Raw encoders on one core, then whole runs in processes, in turns. MB are of UTF-8 text. MB per CPU second counts all
-    processes, their start included: what a core does, whatever else keeps the machine busy."""
-    import tiktoken
+    """Raw encoders, then whole runs, in turns and all in as many processes: cores that are all busy share caches and are slower than
+    one alone. MB are of UTF-8 text. MB per CPU second counts all processes, the start of a run's too, but not that of a raw encoder's:
+    what a core does, whatever else keeps the machine busy."""
+    import multiprocessing
     from prepare_data import SUFFIXES, files_below, read_file
-    from tokenizer import load_tokenizer
-    paths, sizes, texts = [], [], []
+    paths, sizes = [], []
     for path in files_below(args.folder, SUFFIXES[0], []):
         with contextlib.suppress(ValueError, OSError):
             sizes.append(len(read_file(path).encode()))
             paths.append(path)
     if not paths:
         raise SystemExit(f"{args.folder} holds no .py, .txt or .md files")
-    size = sum(sizes)
-    for path in paths[::-(-size // 100_000_000)]:  # a sample for the raw rates: files differ, a few of them say little
-        texts.append(read_file(path))
-    sample = sum(len(text.encode()) for text in texts)
-    codegen, gpt2 = load_tokenizer("codegen"), tiktoken.get_encoding("r50k_base")  # gpt2, from the file that codegen needs as well
-    work = {"tiktoken gpt2, raw": lambda _: (sum(len(gpt2.encode_ordinary(text)) for text in texts), ""),
-            "our encoder, raw": lambda _: (sum(len(codegen.encode_to_numpy(text, disallowed_special=())) for text in texts), ""),
-            "the way of nanoGPT's prepare": lambda out: encode_in_pool(paths, args.workers, out),
-            "prepare_data.py tokenize": lambda out: our_tokenize(args, out)}
-    wall, cpu, last = {name: [] for name in work}, {name: [] for name in work}, {}
-    for _ in range(args.rounds):
-        for name, encode in work.items():
-            with tempfile.TemporaryDirectory() as folder:
-                before = os.times()
-                last[name] = encode(os.path.join(folder, "out"))
-                after = os.times()
-            wall[name].append(after.elapsed - before.elapsed)
-            cpu[name].append(sum(after[:4]) - sum(before[:4]))  # user and system time of this process and of those it waited for
+    size, every = sum(sizes), -(-sum(sizes) // 200_000_000)  # the raw encoders take every so many-th file: files differ, a few say little
+    with multiprocessing.Pool(args.workers, start_raw, (paths[::every],)) as pool:
+        work = {"tiktoken gpt2, raw": lambda _: in_each_process(pool, args.workers, "gpt2"),
+                "our encoder, raw": lambda _: in_each_process(pool, args.workers, "codegen"),
+                "the way of nanoGPT's prepare": lambda out: encode_in_pool(paths, args.workers, out),
+                "prepare_data.py tokenize": lambda out: our_tokenize(args, out)}
+        wall, cpu, last = {name: [] for name in work}, {name: [] for name in work}, {}
+        in_each_process(pool, args.workers, "gpt2")  # they are all there now
+        for _ in range(args.rounds):
+            for name, encode in work.items():
+                with tempfile.TemporaryDirectory() as folder:
+                    before = os.times()
+                    *last[name], seconds = encode(os.path.join(folder, "out"))
+                    after = os.times()
+                wall[name].append(after.elapsed - before.elapsed)
+                cpu[name].append(seconds + sum(after[:4]) - sum(before[:4]))  # user and system time, of those it waited for as well
     rows = []
     for name, (tokens, memory) in last.items():
-        raw = name.endswith("raw")
-        amount, seconds = (sample if raw else size) / 1e6, max(0.01, statistics.median(wall[name]))
-        rows.append({"encoder": name, "processes": 1 if raw else args.workers, "MB": amount, "MB/s": amount / seconds, "tok/s": tokens / seconds,
+        amount = (args.workers * sum(sizes[::every]) if name.endswith("raw") else size) / 1e6
+        seconds = max(0.01, statistics.median(wall[name]))
+        rows.append({"encoder": name, "processes": args.workers, "MB": amount, "MB/s": amount / seconds, "tok/s": tokens / seconds,
                      "MB per CPU s": amount / max(0.01, min(cpu[name])), "peak MB": memory,
                      "settings": {"folder": args.folder, "files": len(paths), "seconds": wall[name], "CPU seconds": cpu[name]}})
     for row in rows:
@@ -414,8 +413,32 @@ def tokenize(args):
     report(rows)
 
 
+def start_raw(paths):
+    import tiktoken
+    from prepare_data import read_file
+    from tokenizer import load_tokenizer
+    global encoders, texts
+    encoders = {"gpt2": tiktoken.get_encoding("r50k_base").encode_ordinary,  # gpt2, from the file that codegen needs as well
+                "codegen": functools.partial(load_tokenizer("codegen").encode_to_numpy, disallowed_special=())}
+    texts = [read_file(path) for path in paths]
+
+
+def encode_raw(name):
+    before = os.times()
+    tokens = sum(len(encoders[name](text)) for text in texts)
+    after = os.times()
+    return tokens, after.user + after.system - before.user - before.system
+
+
+def in_each_process(pool, workers, name):
+    """(tokens, memory that nobody measured, seconds of CPU) of all texts, encoded in every process at the same time."""
+    tokens, seconds = zip(*pool.map(encode_raw, [name] * workers, chunksize=1))
+    return sum(tokens), "", sum(seconds)
+
+
 def our_tokenize(args, out):
-    """(tokens, peak memory of the process and its workers in MB: the sum of their shares of what is resident, every 0.2 s)"""
+    """(tokens, peak memory of the process and its workers in MB: the sum of their shares of what is resident, every 0.5 s; no seconds
+    of CPU that its end does not count)"""
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prepare_data.py")
     process = subprocess.Popen([sys.executable, script, "tokenize", args.folder, "--val", "0.5",  # so that a few files have one of each
                                 "--workers", str(args.workers), "--out", out],
@@ -423,12 +446,12 @@ def our_tokenize(args, out):
     peak = 0
     while process.poll() is None:
         peak = max(peak, sum(map(proportional_memory, [process.pid, *children(process.pid)])))
-        time.sleep(0.2)
+        time.sleep(0.5)
     if process.returncode:
         raise SystemExit(f"prepare_data.py tokenize failed: {process.stderr.read()[-300:]}")
     with open(os.path.join(out, "meta.json")) as f:
         meta = json.load(f)
-    return meta["train"]["tokens"] + meta["val"]["tokens"], peak or "n/a"
+    return meta["train"]["tokens"] + meta["val"]["tokens"], peak or "n/a", 0
 
 
 def children(pid):
@@ -459,7 +482,7 @@ def encode_in_pool(paths, workers, out):
             tokens += len(ids) // 2
         pool.close()
         pool.join()  # its CPU time counts once it has ended
-    return tokens, ""
+    return tokens, "", 0
 
 
 def start_pool():

@@ -406,7 +406,8 @@ def decoded(data):
         raise ValueError("not UTF-8")
     if "\0" in text:
         raise ValueError("binary (holds NUL)")
-    text = text.replace("\r\n", "\n")
+    if "\r" in text:  # looking for one character is ten times as fast
+        text = text.replace("\r\n", "\n")
     if not text.strip():
         raise ValueError("empty")
     return text

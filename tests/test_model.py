@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import Phi, PhiConfig, apply_rotary, flops_per_token, load_model, rotary_table
+from model import Linear, Phi, PhiConfig, apply_rotary, flops_per_token, load_model, rotary_table
 
 PHI1, PHI1_SMALL = PhiConfig(), PhiConfig(n_layer=20, n_head=16, n_embd=1024)
 
@@ -126,6 +126,18 @@ def test_rotary_turns_pairs_as_complex_numbers():
             z = torch.complex(x[0, t, :, j], x[0, t, :, j + 10]) * torch.exp(torch.tensor(1j * t * 10000 ** (-2 * j / 20)))
             assert torch.allclose(turned[0, t, :, j], z.real, atol=1e-5) and torch.allclose(turned[0, t, :, j + 10], z.imag, atol=1e-5)
     assert torch.equal(turned[..., 20:], x[..., 20:])
+
+
+@pytest.mark.parametrize("rows", [(1, 1), (16, 1), (3, 100)])
+@pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
+def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, tolerance):
+    torch.manual_seed(0)
+    layer, x = Linear(1024, 1024).to(dtype), torch.randn(*rows, 1024).to(dtype)
+    exact = x.double() @ layer.weight.double().t() + layer.bias.double()
+    with torch.inference_mode():
+        y = layer(x)
+    assert y.dtype == dtype and y.shape == (*rows, 1024) and (y - exact).abs().max() < tolerance
+    assert layer(x).requires_grad and (layer(x) - exact).abs().max() < tolerance
 
 
 def test_dropout_acts_on_attention_and_both_branches_in_training_only():
