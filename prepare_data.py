@@ -1996,7 +1996,7 @@ def tokenize_task(task):
     validation, its tokens as the bytes of a uint16 array), and {reason: count}."""
     encoding, seed, val = worker
     source, _, first, read, items = task
-    documents, characters, skipped = [], 0, Counter()
+    documents, characters, skipped, end = [], 0, Counter(), np.uint16(encoding.eot_token).tobytes()
     for number, _, text in read_items(read, items, first, skipped, []):
         try:
             tokens = encoding.encode_to_numpy(text, disallowed_special=())  # as encode_ordinary, without a Python list
@@ -2004,7 +2004,7 @@ def tokenize_task(task):
             skipped["a huge run of white space"] += 1
             continue
         documents.append((hash64(f"{seed} {source} {number}".encode()), hash_text(text) / 2**64 < val,
-                          np.append(tokens, encoding.eot_token).astype(np.uint16).tobytes()))
+                          tokens.astype(np.uint16).tobytes() + end))
         characters += len(text)
     return documents, characters, skipped
 
