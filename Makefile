@@ -2,6 +2,7 @@
 # make test   all tests, from nothing
 # Both set up .venv first. PYTHON=python3.12 make demo chooses the interpreter (3.10 or later).
 PYTHON ?= python3
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
 demo: .venv/installed-demo
 	PATH="$(CURDIR)/.venv/bin:$$PATH" bash runs/demo.sh

@@ -53,6 +53,7 @@ import textwrap
 import threading
 import time
 import warnings
+import zipfile
 import zlib
 from collections import Counter, deque, namedtuple
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
@@ -433,20 +434,20 @@ def read_items(read, items, first, dropped, corrupt):
 def in_parallel(function, items, workers, setup=None, *arguments):
     """Yield (size, function(item)) for (size, item) in items, in order. In each process the global `worker` is setup(*arguments). Only
     a few items per worker are in flight, so memory does not grow with their number."""
-    with ProcessPoolExecutor(workers, initializer=start_worker, initargs=(setup, arguments)) as pool:
-        pending = deque()
-        try:
-            for size, item in items:
-                pending.append((size, pool.submit(function, item)))
-                if len(pending) >= 4 * workers:
-                    size, future = pending.popleft()
-                    yield size, future.result()
-            for size, future in pending:
+    pool, pending = ProcessPoolExecutor(workers, initializer=start_worker, initargs=(setup, arguments)), deque()
+    try:
+        for size, item in items:
+            pending.append((size, pool.submit(function, item)))
+            if len(pending) >= 4 * workers:
+                size, future = pending.popleft()
                 yield size, future.result()
-        except BrokenProcessPool:
-            raise SystemExit("a worker process was killed, most likely because memory ran out: try fewer --workers")
-        finally:
-            pool.shutdown(cancel_futures=True)
+        for size, future in pending:
+            yield size, future.result()
+        pool.shutdown()
+    except BrokenProcessPool:
+        raise SystemExit("a worker process was killed, most likely because memory ran out: try fewer --workers")
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def start_worker(setup, arguments):
@@ -1431,6 +1432,14 @@ def embed(path, encoder, device):
     return blocks
 
 
+def read_block(path):
+    try:
+        with np.load(path) as block:
+            return dict(block)
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+        raise SystemExit(f"{path} is damaged ({error}): remove it, and the same command makes it again")
+
+
 def fit_head(X, y):
     """(weights (D+1,), ridge penalty) of the least-squares fit of scores y (n,) to embeddings X (n, D), its penalty chosen on a fifth of them."""
     mean, std = X.mean(0), X.std(0) + 1e-6
@@ -1490,7 +1499,7 @@ def filter_documents(args):
     blocks = embed(args.documents, args.encoder, args.device)
     if blocks is None:
         return
-    rows = {h: row for block in map(np.load, blocks) for h, row in zip(block["ids"].tolist(), block["vectors"]) if h in labels}
+    rows = {h: row for block in map(read_block, blocks) for h, row in zip(block["ids"].tolist(), block["vectors"]) if h in labels}
     y = np.array([labels[h] for h in rows], np.float64)
     if len(rows) < 0.9 * len(labels):
         raise SystemExit(f"{args.labels} does not match {args.documents}: {len(rows):,} of its {len(labels):,} labelled documents are there. "
@@ -1502,7 +1511,7 @@ def filter_documents(args):
     head, penalty = fit_head(X[~held], y[~held])
     print(f"linear head on {(~held).sum():,} labels, {held.sum():,} held out; ridge penalty {penalty:g}")
     report_head(y[held], predict(head, X[held]), y[~held], predict(head, X[~held]))
-    scores = np.concatenate([predict(head, block["vectors"].astype(np.float64)).astype(np.float32) for block in map(np.load, blocks)])
+    scores = np.concatenate([predict(head, block["vectors"].astype(np.float64)).astype(np.float32) for block in map(read_block, blocks)])
     if not np.isfinite(scores).all():
         raise SystemExit(f"{args.encoder} gives embeddings that are not numbers for {int((~np.isfinite(scores)).sum()):,} documents: it is damaged, or diverged")
     threshold = np.quantile(scores, 1 - args.keep)
@@ -1968,9 +1977,9 @@ def near_embeddings(args, benchmark):
         path = os.path.join(folder, "problems.jsonl")
         with whole_file(path) as f:
             f.writelines(json_line({"text": problem.prompt + problem.canonical}) for problem in benchmark)
-        P = np.concatenate([unit(np.load(block)["vectors"]) for block in embed(path, args.encoder, args.device)])
+        P = np.concatenate([unit(read_block(block)["vectors"]) for block in embed(path, args.encoder, args.device)])
     ids, close, best, line = [problem.task_id for problem in benchmark], {}, np.full(len(P), np.inf), np.zeros(len(P), int)
-    for block in map(np.load, blocks):  # (2048, D) x (D, problems) at a time
+    for block in map(read_block, blocks):  # (2048, D) x (D, problems) at a time
         distance = np.sqrt(np.maximum(0, 2 - 2 * unit(block["vectors"]) @ P.T))
         for i in (distance.min(1) <= args.distance).nonzero()[0]:
             close[int(block["lines"][i])] = ids[distance[i].argmin()]
@@ -2192,8 +2201,9 @@ def main(argv):
         STAGES[args.stage][0](args)
     except KeyboardInterrupt:
         kept = "answers" if hasattr(args, "model") else "embeddings" if getattr(args, "encoder", None) else ""
-        raise SystemExit(f"interrupted: all {kept} so far are kept; the same command goes on" if kept else
-                         "interrupted: nothing was written; the same command starts over")
+        print(f"interrupted: all {kept} so far are kept; the same command goes on" if kept else
+              "interrupted: nothing was written; the same command starts over", file=sys.stderr, flush=True)
+        os._exit(1)  # worker processes end with this one; Python would first wait for what they are at
     except OSError as error:
         if error.errno == errno.ENOSPC:
             raise SystemExit(f"the disk of {args.out} is full: make room (tokenize needs five times its sources) and give the same command again; "

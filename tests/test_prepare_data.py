@@ -585,6 +585,15 @@ def test_the_filter_finds_the_rule_in_labels_on_documents_it_has_not_seen_and_a_
     before = {path: path.stat().st_mtime_ns for path in cache.iterdir()}
     filtered(folder, tmp_path / "b.jsonl", "--keep", 0.5)
     assert before == {path: path.stat().st_mtime_ns for path in cache.iterdir()} and len(rows(tmp_path / "b.jsonl")) == 250
+    block = min(cache.iterdir())
+    whole = block.read_bytes()
+    for damage in (whole[:-100], b"", b"text", whole[:200] + bytes(300) + whole[500:]):
+        block.write_bytes(damage)
+        with pytest.raises(SystemExit, match="is damaged .*remove it, and the same command makes it again"):
+            filtered(folder, tmp_path / "c.jsonl")
+    block.unlink()
+    filtered(folder, tmp_path / "c.jsonl", "--keep", 0.5)
+    assert rows(tmp_path / "c.jsonl") == rows(tmp_path / "b.jsonl")
 
 
 def test_ranks_share_the_embedding_and_keep_the_same_documents(labelled, tmp_path, monkeypatch):

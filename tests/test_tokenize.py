@@ -159,3 +159,22 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_the_same_command_then_
         assert done.returncode == 0, done.stderr
     assert sorted(os.listdir(tmp_path / "out")) == ["meta.json", "train.bin", "val.bin"]
     assert json.loads((tmp_path / "out" / "meta.json").read_text())["train"]["documents"] > 59_000
+
+
+def test_ctrl_c_waits_for_no_worker_and_leaves_neither_files_nor_processes(corpus, tmp_path):
+    program = """
+import multiprocessing, sys, time, prepare_data
+def asleep(task):
+    print("asleep", flush=True)
+    time.sleep(600)
+multiprocessing.set_start_method("fork")  # so that the workers know this function
+prepare_data.tokenize_task = asleep
+prepare_data.main(sys.argv[1:])
+"""
+    command = [sys.executable, "-c", program, "tokenize", *map(str, corpus[0]), "--tokenizer", "bytes", "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout.readline() == "asleep\n"
+    process.send_signal(signal.SIGINT)
+    error = process.communicate(timeout=60)[1]  # the pipes are closed: the workers have ended as well
+    assert process.returncode == 1 and error.splitlines()[-1] == "interrupted: nothing was written; the same command starts over"
+    assert not (tmp_path / "out").exists()
