@@ -54,7 +54,7 @@ def parse_args():
     p.add_argument("--against", action="append", default=[], metavar="PEER", help="a checkout of nanoGPT, or the word transformers")
     p.add_argument("--rounds", type=int, default=3, help="turns of each, of which the median counts, after one that does not (3)")
     p = commands.add_parser("tokenize", help="MB per second of prepare_data.py tokenize")
-    p.add_argument("folder", help="text: a folder of code, or .jsonl files")
+    p.add_argument("folder", help="a folder with .py, .txt or .md files")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (number of CPU cores)")
     p.add_argument("--rounds", type=int, default=3, help="turns of each (3)")
     p = commands.add_parser("sandbox", help="programs per second")
@@ -65,6 +65,12 @@ def parse_args():
     p.add_argument("--micro_batch_size", type=int, default=16, help="sequences of a batch (16)")
     p.add_argument("--tok_per_s", type=float, default=6e4, help="a training step's speed, to compare with (60,000: phi-1 on one H100)")
     args, settings = parser.parse_known_args()
+    for name in ("accumulation", "steps", "rounds", "batch", "workers", "context", "micro_batch_size"):
+        value = getattr(args, name, 1)
+        if min(value if isinstance(value, list) else [value]) < 1:
+            parser.error(f"--{name} is {value}; it must be at least 1")
+    if not 0 <= getattr(args, "temperature", 0) < float("inf"):
+        parser.error(f"--temperature is {args.temperature}; it must be at least 0")
     if settings and (args.command not in ("train", "sample") or not all(s.startswith("--") and "=" in s for s in settings)):
         parser.error(f"unknown: {' '.join(settings)}")
     return args, settings
@@ -406,7 +412,7 @@ def tokenize(args):
         amount = (args.workers * sum(sizes[::every]) if name.endswith("raw") else size) / 1e6
         seconds = max(0.01, statistics.median(wall[name]))
         rows.append({"encoder": name, "processes": args.workers, "MB": amount, "MB/s": amount / seconds, "tok/s": tokens / seconds,
-                     "MB per CPU s": amount / max(0.01, min(cpu[name])), "peak MB": memory,
+                     "MB per CPU s": amount / max(0.01, min(cpu[name])), "peak MiB": memory,
                      "settings": {"folder": args.folder, "files": len(paths), "seconds": wall[name], "CPU seconds": cpu[name]}})
     for row in rows:
         row["x tiktoken"] = row["MB per CPU s"] / rows[0]["MB per CPU s"]
@@ -437,7 +443,7 @@ def in_each_process(pool, workers, name):
 
 
 def our_tokenize(args, out):
-    """(tokens, peak memory of the process and its workers in MB: the sum of their shares of what is resident, every 0.5 s; no seconds
+    """(tokens, peak memory of the process and its workers in MiB: the sum of their shares of what is resident, every 0.5 s; no seconds
     of CPU that its end does not count)"""
     script = os.path.join(os.path.dirname(os.path.abspath(__file__)), "prepare_data.py")
     process = subprocess.Popen([sys.executable, script, "tokenize", args.folder, "--val", "0.5",  # so that a few files have one of each
@@ -540,7 +546,12 @@ def loader(args):
 if __name__ == "__main__":
     args, settings = parse_args()
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
-    if args.command in ("train", "sample"):
-        {"train": train, "sample": sample}[args.command](args, settings)
-    else:
-        {"tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args)
+    try:
+        if args.command in ("train", "sample"):
+            {"train": train, "sample": sample}[args.command](args, settings)
+        else:
+            {"tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args)
+    except KeyboardInterrupt:
+        raise SystemExit(130)
+    except BrokenPipeError:  # as in `python bench.py ... | head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

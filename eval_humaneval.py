@@ -781,7 +781,8 @@ def main(argv):
     try:
         compare(args.paths) if args.compare else evaluate(args)
     except KeyboardInterrupt:
-        raise SystemExit("\ninterrupted: what was finished is kept, and the same command continues")
+        raise SystemExit("\ninterrupted" if args.oracle or args.compare else
+                         "\ninterrupted: what was finished is kept, and the same command continues")
 
 
 if __name__ == "__main__":

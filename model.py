@@ -107,8 +107,9 @@ class Linear(nn.Linear):
     def forward(self, x):
         few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
         if (few_rows_of_a_large_matrix and x.is_cpu and x.dtype == torch.float32 and torch.is_inference_mode_enabled()
-                and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available()):
-            return F.linear(x.to_mkldnn(), self.weight, self.bias).to_dense()
+                and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available()):
+            bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride
+            return F.linear(x.to_mkldnn(), self.weight, bias).to_dense()
         return super().forward(x)
 
 

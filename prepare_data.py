@@ -1435,9 +1435,9 @@ def embed(path, encoder, device):
 def read_block(path):
     try:
         with np.load(path) as block:
-            return dict(block)
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
-        raise SystemExit(f"{path} is damaged ({error}): remove it, and the same command makes it again")
+            return {name: block[name] for name in ("ids", "lines", "vectors")}
+    except (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error):
+        raise SystemExit(f"{path} is damaged: remove it, and the same command makes it again")
 
 
 def fit_head(X, y):
@@ -2200,14 +2200,14 @@ def main(argv):
     try:
         STAGES[args.stage][0](args)
     except KeyboardInterrupt:
-        kept = "answers" if hasattr(args, "model") else "embeddings" if getattr(args, "encoder", None) else ""
+        kept = "answers" if hasattr(args, "model") else f"blocks of {BLOCK:,} embeddings" if getattr(args, "encoder", None) else ""
         print(f"interrupted: all {kept} so far are kept; the same command goes on" if kept else
               "interrupted: nothing was written; the same command starts over", file=sys.stderr, flush=True)
         os._exit(1)  # worker processes end with this one; Python would first wait for what they are at
     except OSError as error:
         if error.errno == errno.ENOSPC:
-            raise SystemExit(f"the disk of {args.out} is full: make room (tokenize needs five times its sources) and give the same command again; "
-                             "all whole answers and embeddings are kept")
+            raise SystemExit(f"the disk of {args.out} is full: make room (tokenize needs two bytes per token) and give the same command again; "
+                             "all whole answers and blocks of embeddings are kept")
         if not error.filename:
             raise
         raise SystemExit(f"{error.filename}: {error.strerror}")  # no permission, a file in the place of a folder

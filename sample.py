@@ -32,7 +32,7 @@ def parse_args():
     parser.add_argument("--dtype", default="auto", choices=("auto", "bf16", "fp16", "fp32"),
                         help="of the weights; auto: bf16 on a GPU, else fp32")
     args = parser.parse_args()
-    for name, low, high in (("num_samples", 1, None), ("max_new_tokens", 1, None), ("temperature", 0, None), ("top_k", 0, None),
+    for name, low, high in (("num_samples", 1, 1_000_000), ("max_new_tokens", 1, None), ("temperature", 0, None), ("top_k", 0, None),
                             ("top_p", 0, 1), ("batch_size", 1, None), ("seed", 0, None)):
         value = getattr(args, name)
         if not value >= low or (high and value > high) or value == float("inf"):
@@ -61,7 +61,7 @@ def choose(logits, temperature, top_k, top_p, uniform):
     if temperature == 0:
         return logits.argmax(-1)
     exact = torch.float32 if logits.device.type == "mps" else torch.float64  # mps has no fp64
-    probs = (logits.to(exact) / temperature).softmax(-1)
+    probs = (logits.to(exact) / max(temperature, 1e-6)).softmax(-1)  # below, as at 0, and nothing overflows
     if 0 < top_k < probs.size(-1):
         probs = probs * (probs >= probs.topk(top_k).values[:, -1:])
     if top_p < 1:
@@ -155,7 +155,7 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
 
     Yields (i, j, token) as tokens are made, for sample j of prompt i, and (i, j, None) where that sample has ended: at
     <|endoftext|> (which is not yielded), after max_new_tokens, at the end of the context, or where stop(i, j, tokens so far)
-    is true. Up to batch_size samples run at once, as rows of their own length; where one ends, the next takes its place. A
+    is true. Ends the program where the model's logits after a prompt are not numbers. Up to batch_size samples run at once, as rows of their own length; where one ends, the next takes its place. A
     prompt is read once for its n samples. Sample (i, j) has its own random numbers, a function of (seed, i, j), so in fp32
     the text does not depend on batch_size. Ids that the tokenizer does not have (the embedding is padded) are never chosen.
     todo: the samples (i, j) to make, those of a prompt one after the other, where not all are wanted: a rank's share, or what
@@ -207,7 +207,11 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
                     stream = np.random.default_rng((seed, row.i, row.j)).random(max_new_tokens, dtype=np.float32)[:room - row.length]
                     batch.uniform[at, row.length:row.length + len(stream)] = torch.from_numpy(stream)
             numbers = batch.uniform[range(start, len(rows)), [row.length for row in new + twins]]
-            batch.tokens[start:len(rows)] = pick(torch.stack([row.after for row in new + twins]), numbers)
+            logits = torch.stack([row.after for row in new + twins])
+            if logits.isnan().any():
+                raise SystemExit("the model's logits are not numbers: its weights are damaged"
+                                 + (", or too large for fp16: try --dtype fp32" if logits.dtype == torch.float16 else ", or its training diverged"))
+            batch.tokens[start:len(rows)] = pick(logits, numbers)
             ask(start)
         else:                                             # every row goes on by one token
             for row in rows:
@@ -287,9 +291,14 @@ def main(args):
 
 if __name__ == "__main__":
     try:
+        sys.stdout.reconfigure(errors="replace")  # what the terminal's encoding lacks is a ?
         main(args)
     except KeyboardInterrupt:
         print()
         raise SystemExit(130)
+    except RuntimeError as error:  # torch has no kind of its own for this on a CPU
+        if "allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        raise SystemExit(f"the memory is full: try a --batch_size below {args.batch_size}, or fewer --max_new_tokens")
     except BrokenPipeError:  # as in `python sample.py ... | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

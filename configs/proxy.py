@@ -11,7 +11,7 @@ n_embd = 576
 rotary_dim = 32
 
 batch_size = 256          # x 1024 = 262,144 tokens per step
-micro_batch_size = 16     # its logits alone, 16 x 1024 x 51200 in fp32 and bf16 with their gradients, are about 8 GB
+micro_batch_size = 16     # its logits and their gradient alone, 16 x 1024 x 51200 x 2 bytes each, are 3.4 GB
 max_steps = 1600          # 419M tokens
 learning_rate = 1e-3
 warmup_steps = 100

@@ -24,7 +24,7 @@ python prepare_data.py exercises --count 900000 --model "$TEACHER" --budget 400 
 unless data/exercises_clean.jsonl \
     python prepare_data.py decontaminate data/exercises.jsonl --against humaneval mbpp --tau 0.95 --out data/exercises_clean.jsonl
 
-# 1. Tokens. 7B tokens x 2 bytes = 14 GB, and twice that while it sorts; at 2M tokens/s per core, 8 cores read them in 8 minutes.
+# 1. Tokens. 7B tokens x 2 bytes = 14 GB; at 2M tokens/s per core, 8 cores read them in 8 minutes.
 unless data/codetextbook/meta.json \
     python prepare_data.py tokenize data/filtered.jsonl.gz data/textbooks.jsonl --val 0.001 --out data/codetextbook
 unless data/codeexercises/meta.json \

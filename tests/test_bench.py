@@ -65,6 +65,12 @@ def test_its_step_is_the_loops_step(tmp_path):
     assert spent["loader"] > 0 and spent["optimizer"] > 0
 
 
+@pytest.mark.parametrize("arguments", [["sample", "x.pt", "--batch", "4", "0"], ["tokenize", ".", "--workers", "0"], ["train", "x.py", "--rounds", "-1"]])
+def test_a_number_that_cannot_be_is_one_line(arguments):
+    done = run("bench.py", *arguments)
+    assert done.returncode == 2 and done.stderr.splitlines()[-1].endswith("it must be at least 1")
+
+
 def test_a_peer_that_is_not_there_is_one_line():
     done = run("bench.py", "train", "configs/demo.py", "--against", "no/such/folder")
     assert done.returncode == 1 and "git clone" in done.stderr and len(done.stderr.splitlines()) == 1

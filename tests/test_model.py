@@ -140,6 +140,15 @@ def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, t
     assert layer(x).requires_grad and (layer(x) - exact).abs().max() < tolerance
 
 
+@torch.inference_mode()
+def test_a_large_matrix_may_have_a_bias_with_gaps_and_run_under_autocast():
+    layer, x = Linear(1024, 1024), torch.randn(2, 1024)
+    layer.bias = torch.nn.Parameter(torch.randn(2048)[::2])
+    assert (layer(x) - torch.nn.functional.linear(x, layer.weight, layer.bias)).abs().max() < 1e-5
+    with torch.autocast("cpu", torch.bfloat16):
+        assert layer(x).dtype == torch.bfloat16
+
+
 def test_dropout_acts_on_attention_and_both_branches_in_training_only():
     torch.manual_seed(0)
     model = Phi(PhiConfig(vocab_size=50, context=16, n_layer=1, n_head=1, n_embd=64, rotary_dim=8, dropout=0.5))

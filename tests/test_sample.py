@@ -134,6 +134,19 @@ def test_an_id_that_the_tokenizer_does_not_have_is_never_made(model):
         assert max(token for tokens in made.values() for token in tokens) < 256
 
 
+@pytest.mark.parametrize("temperature", [0, 1.0])
+def test_logits_that_are_not_numbers_end_the_program_instead_of_becoming_text(model, temperature):
+    damaged = Phi(model.config).eval()
+    damaged.blocks[0].fc1.weight.data[0, 0] = float("nan")
+    with pytest.raises(SystemExit, match="not numbers"):
+        list(generate(damaged, BYTES, PROMPTS, temperature=temperature))
+
+
+def test_the_least_temperature_is_greedy_and_overflows_nowhere(model):
+    greedy, least = (collect(generate(model, BYTES, PROMPTS, max_new_tokens=20, temperature=temperature)) for temperature in (0, 1e-320))
+    assert greedy == least
+
+
 @pytest.mark.parametrize("temperature, top_k, top_p", [(1.0, 0, 1.0), (0.7, 0, 0.9), (1.3, 7, 1.0), (1.0, 12, 0.6), (1.0, 0, 1e-6), (1.0, 1, 1.0)])
 def test_choice_follows_the_distribution_that_transformers_defines(temperature, top_k, top_p):
     logits = torch.randn(1, 40, generator=torch.Generator().manual_seed(0)) * 2
