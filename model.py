@@ -103,7 +103,7 @@ class KVCache:
 
 class Linear(nn.Linear):
     """nn.Linear, but where a CPU generates in fp32, oneDNN multiplies the few rows with a large matrix: on an AMD processor it
-    takes little longer than reading the weights from memory, and MKL, which torch would take, 1.3 to 3 times as long."""
+    takes little longer than reading the weights from memory, and MKL, which torch would take, 1.2 to 3 times as long."""
     def forward(self, x):
         few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
         if (few_rows_of_a_large_matrix and x.is_cpu and x.dtype == torch.float32 and torch.is_inference_mode_enabled()

@@ -2203,6 +2203,7 @@ def main(argv):
         kept = "answers" if hasattr(args, "model") else f"blocks of {BLOCK:,} embeddings" if getattr(args, "encoder", None) else ""
         print(f"interrupted: all {kept} so far are kept; the same command goes on" if kept else
               "interrupted: nothing was written; the same command starts over", file=sys.stderr, flush=True)
+        sys.stdout.flush()
         os._exit(1)  # worker processes end with this one; Python would first wait for what they are at
     except OSError as error:
         if error.errno == errno.ENOSPC:

@@ -155,8 +155,8 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
 
     Yields (i, j, token) as tokens are made, for sample j of prompt i, and (i, j, None) where that sample has ended: at
     <|endoftext|> (which is not yielded), after max_new_tokens, at the end of the context, or where stop(i, j, tokens so far)
-    is true. Ends the program where the model's logits after a prompt are not numbers. Up to batch_size samples run at once, as rows of their own length; where one ends, the next takes its place. A
-    prompt is read once for its n samples. Sample (i, j) has its own random numbers, a function of (seed, i, j), so in fp32
+    is true. Ends the program where the model's logits after a prompt are not numbers. Up to batch_size samples run at once, as
+    rows of their own length; where one ends, the next takes its place. A prompt is read once for its n samples. Sample (i, j) has its own random numbers, a function of (seed, i, j), so in fp32
     the text does not depend on batch_size. Ids that the tokenizer does not have (the embedding is padded) are never chosen.
     todo: the samples (i, j) to make, those of a prompt one after the other, where not all are wanted: a rank's share, or what
     an interrupted run has left. Their text is the same as among all.

@@ -134,8 +134,10 @@ def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, t
     torch.manual_seed(0)
     layer, x = Linear(1024, 1024).to(dtype), torch.randn(*rows, 1024).to(dtype)
     exact = x.double() @ layer.weight.double().t() + layer.bias.double()
-    with torch.inference_mode():
+    with torch.inference_mode(), torch.profiler.profile() as profile:
         y = layer(x)
+    used = any(event.key == "aten::mkldnn_linear" for event in profile.key_averages())
+    assert used == (dtype == torch.float32 and rows[0] * rows[1] <= 256 and torch.backends.mkldnn.is_available())
     assert y.dtype == dtype and y.shape == (*rows, 1024) and (y - exact).abs().max() < tolerance
     assert layer(x).requires_grad and (layer(x) - exact).abs().max() < tolerance
 
