@@ -163,7 +163,8 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_the_same_command_then_
 
 def test_ctrl_c_waits_for_no_worker_and_leaves_neither_files_nor_processes(corpus, tmp_path):
     program = """
-import multiprocessing, sys, time, prepare_data
+import multiprocessing, signal, sys, time, prepare_data
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore Ctrl-C
 def asleep(task):
     print("asleep", flush=True)
     time.sleep(600)
