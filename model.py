@@ -102,14 +102,20 @@ class KVCache:
 
 
 class Linear(nn.Linear):
-    """nn.Linear, but where a CPU generates in fp32, oneDNN multiplies the few rows with a large matrix: on an AMD processor it
-    takes little longer than reading the weights from memory, and MKL, which torch would take, 1.2 to 3 times as long."""
+    """nn.Linear, but where a CPU generates, a few rows meet a large matrix in the form that takes the least time beyond reading the
+    weights from memory (BENCHMARKS.md has the figures): in fp32 through oneDNN instead of MKL, in bf16 with the weights on the left."""
     def forward(self, x):
         few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
-        if (few_rows_of_a_large_matrix and x.is_cpu and x.dtype == torch.float32 and torch.is_inference_mode_enabled()
+        if not (few_rows_of_a_large_matrix and x.is_cpu and torch.is_inference_mode_enabled()
                 and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available()):
+            return super().forward(x)
+        if x.dtype == torch.float32:
             bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride
             return F.linear(x.to_mkldnn(), self.weight, bias).to_dense()
+        if x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
+            rows, bias = x.flatten(0, -2), self.weight.new_zeros(1) if self.bias is None else self.bias
+            y = torch.addmv(bias, self.weight, rows[0]) if len(rows) == 1 else torch.addmm(bias[:, None], self.weight, rows.t()).t()
+            return y.reshape(*x.shape[:-1], -1)
         return super().forward(x)
 
 
@@ -131,7 +137,12 @@ class Attention(nn.Module):
             keys[new], values[new] = k.transpose(1, 2), v.transpose(1, 2)
             if mask is not None:
                 k, v = keys[:, :, :mask.size(-1)], values[:, :, :mask.size(-1)]
-        y = F.scaled_dot_product_attention(q, k, v, mask, self.dropout if self.training else 0.0, is_causal=mask is None)
+        dropout = self.dropout if self.training else 0.0
+        if self.training and not dropout and torch.is_autocast_enabled("cpu"):
+            with torch.autocast("cpu", enabled=False):  # a CPU's fused kernel takes three times as long to go back in bf16 as in fp32
+                y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+        else:
+            y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None)
         return self.dense(y.transpose(1, 2).reshape(B, T, D))
 
 

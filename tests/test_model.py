@@ -136,8 +136,11 @@ def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, t
     exact = x.double() @ layer.weight.double().t() + layer.bias.double()
     with torch.inference_mode(), torch.profiler.profile() as profile:
         y = layer(x)
-    used = any(event.key == "aten::mkldnn_linear" for event in profile.key_averages())
-    assert used == (dtype == torch.float32 and rows[0] * rows[1] <= 256 and torch.backends.mkldnn.is_available())
+    called = {event.key for event in profile.key_averages()}
+    few = rows[0] * rows[1] <= 256 and torch.backends.mkldnn.is_available()
+    assert ("aten::mkldnn_linear" in called) == (few and dtype == torch.float32)
+    if dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
+        assert ("aten::linear" in called) == (not few) and ("aten::addmv" in called) == (few and rows == (1, 1))
     assert y.dtype == dtype and y.shape == (*rows, 1024) and (y - exact).abs().max() < tolerance
     assert layer(x).requires_grad and (layer(x) - exact).abs().max() < tolerance
 
@@ -149,6 +152,31 @@ def test_a_large_matrix_may_have_a_bias_with_gaps_and_run_under_autocast():
     assert (layer(x) - torch.nn.functional.linear(x, layer.weight, layer.bias)).abs().max() < 1e-5
     with torch.autocast("cpu", torch.bfloat16):
         assert layer(x).dtype == torch.bfloat16
+
+
+def test_bf16_training_on_a_cpu_runs_attention_in_fp32_and_gives_its_gradients(monkeypatch):
+    dtypes, kernel = [], torch.nn.functional.scaled_dot_product_attention
+
+    def spy(q, *rest, **named):
+        y = kernel(q, *rest, **named)
+        dtypes.append((q.dtype, y.dtype))
+        return y
+
+    monkeypatch.setattr(torch.nn.functional, "scaled_dot_product_attention", spy)
+    model = shaken(Phi(PhiConfig(vocab_size=50, context=64, n_layer=2, n_head=2, n_embd=64, rotary_dim=16))).train()
+    idx, gradients = torch.randint(50, (4, 64)), []
+    for bf16 in (False, True):
+        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
+            model(idx, idx)[1].backward()
+        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters()]))
+        model.zero_grad()
+    assert dtypes == [(torch.float32, torch.float32)] * 4
+    assert torch.nn.functional.cosine_similarity(*gradients, dim=0) > 0.999
+    with torch.autocast("cpu", torch.bfloat16):
+        model.eval()(idx)
+    assert dtypes[4][1] == torch.bfloat16  # forward alone, bf16 is the faster
+    model.double().train()(idx, idx)
+    assert dtypes[-1] == (torch.float64, torch.float64)
 
 
 def test_dropout_acts_on_attention_and_both_branches_in_training_only():
