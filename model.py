@@ -113,9 +113,9 @@ class Linear(nn.Linear):
             bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride
             return F.linear(x.to_mkldnn(), self.weight, bias).to_dense()
         if x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
-            rows, bias = x.flatten(0, -2), self.weight.new_zeros(1) if self.bias is None else self.bias
+            rows, bias = x.reshape(-1, x.size(-1)), self.weight.new_zeros(1) if self.bias is None else self.bias
             y = torch.addmv(bias, self.weight, rows[0]) if len(rows) == 1 else torch.addmm(bias[:, None], self.weight, rows.t()).t()
-            return y.reshape(*x.shape[:-1], -1)
+            return y.reshape(*x.shape[:-1], len(self.weight))
         return super().forward(x)
 
 

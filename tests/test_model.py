@@ -145,6 +145,14 @@ def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, t
     assert layer(x).requires_grad and (layer(x) - exact).abs().max() < tolerance
 
 
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (2, 3)])
+@torch.inference_mode()
+def test_a_large_matrix_takes_the_shapes_that_torch_takes(shape, bias):
+    layer, x = Linear(1024, 2048, bias=bias).bfloat16(), torch.randn(*shape, 1024).bfloat16()
+    assert torch.allclose(layer(x), torch.nn.Linear.forward(layer, x), atol=1e-2) and layer(x).shape == (*shape, 2048)
+
+
 @torch.inference_mode()
 def test_a_large_matrix_may_have_a_bias_with_gaps_and_run_under_autocast():
     layer, x = Linear(1024, 1024), torch.randn(2, 1024)
