@@ -411,12 +411,13 @@ def test_a_full_disk_keeps_the_last_checkpoint_and_says_so(data, tmp_path, monke
     assert read_checkpoint(str(tmp_path / "run" / "ckpt.pt"))["step"] == 40
 
 
-def test_a_gpu_config_without_a_gpu_says_what_to_do():
+def test_a_gpu_config_without_a_gpu_says_what_to_do(capsys):
     if torch.cuda.is_available():
         pytest.skip("this machine has a GPU")
-    said = run("train.py", "configs/phi1.py").stderr
+    said = refused(train.main, ["configs/phi1.py"])
     assert "prepare_data.py tokenize" in said or "--device=cpu" in said
-    plan = run("train.py", "configs/phi1.py", "--plan").stdout
+    train.main(["configs/phi1.py", "--plan"])
+    plan = capsys.readouterr().out
     assert "1,418,270,720 parameters" in plan and "75.5B tokens" in plan and "50.3B" in plan and "6.86e+20" in plan
 
 
