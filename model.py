@@ -103,13 +103,14 @@ class KVCache:
 
 class Linear(nn.Linear):
     """nn.Linear, but where a CPU generates, a few rows meet a large matrix in the form that takes the least time beyond reading the
-    weights from memory (BENCHMARKS.md has the figures): in fp32 through oneDNN instead of MKL, in bf16 with the weights on the left."""
+    weights from memory (BENCHMARKS.md has the figures): in bf16 with the weights on the left, in fp32 through oneDNN instead of MKL,
+    which is the slower one but for Intel's own processors (AMX tells them)."""
     def forward(self, x):
         few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
         if not (few_rows_of_a_large_matrix and x.is_cpu and torch.is_inference_mode_enabled()
                 and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available()):
             return super().forward(x)
-        if x.dtype == torch.float32:
+        if x.dtype == torch.float32 and not torch.cpu._is_amx_tile_supported():
             bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride
             return F.linear(x.to_mkldnn(), self.weight, bias).to_dense()
         if x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():

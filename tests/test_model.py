@@ -128,9 +128,16 @@ def test_rotary_turns_pairs_as_complex_numbers():
     assert torch.equal(turned[..., 20:], x[..., 20:])
 
 
+@pytest.fixture
+def any_cpu(monkeypatch):
+    """Take the ways of Linear that were chosen for other processors; their products are right on this one, too."""
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+
+
 @pytest.mark.parametrize("rows", [(1, 1), (16, 1), (3, 100)])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, tolerance):
+def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, tolerance, any_cpu):
     torch.manual_seed(0)
     layer, x = Linear(1024, 1024).to(dtype), torch.randn(*rows, 1024).to(dtype)
     exact = x.double() @ layer.weight.double().t() + layer.bias.double()
@@ -139,8 +146,8 @@ def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, t
     called = {event.key for event in profile.key_averages()}
     few = rows[0] * rows[1] <= 256 and torch.backends.mkldnn.is_available()
     assert ("aten::mkldnn_linear" in called) == (few and dtype == torch.float32)
-    if dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
-        assert ("aten::linear" in called) == (not few) and ("aten::addmv" in called) == (few and rows == (1, 1))
+    assert ("aten::addmv" in called) == (few and dtype == torch.bfloat16 and rows == (1, 1))
+    assert dtype == torch.float32 or ("aten::linear" in called) != few
     assert y.dtype == dtype and y.shape == (*rows, 1024) and (y - exact).abs().max() < tolerance
     assert layer(x).requires_grad and (layer(x) - exact).abs().max() < tolerance
 
@@ -148,13 +155,13 @@ def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, t
 @pytest.mark.parametrize("bias", [True, False])
 @pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (2, 3)])
 @torch.inference_mode()
-def test_a_large_matrix_takes_the_shapes_that_torch_takes(shape, bias):
+def test_a_large_matrix_takes_the_shapes_that_torch_takes(shape, bias, any_cpu):
     layer, x = Linear(1024, 2048, bias=bias).bfloat16(), torch.randn(*shape, 1024).bfloat16()
     assert torch.allclose(layer(x), torch.nn.Linear.forward(layer, x), atol=1e-2) and layer(x).shape == (*shape, 2048)
 
 
 @torch.inference_mode()
-def test_a_large_matrix_may_have_a_bias_with_gaps_and_run_under_autocast():
+def test_a_large_matrix_may_have_a_bias_with_gaps_and_run_under_autocast(any_cpu):
     layer, x = Linear(1024, 1024), torch.randn(2, 1024)
     layer.bias = torch.nn.Parameter(torch.randn(2048)[::2])
     assert (layer(x) - torch.nn.functional.linear(x, layer.weight, layer.bias)).abs().max() < 1e-5
