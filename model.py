@@ -139,7 +139,7 @@ class Attention(nn.Module):
             if mask is not None:
                 k, v = keys[:, :, :mask.size(-1)], values[:, :, :mask.size(-1)]
         dropout = self.dropout if self.training else 0.0
-        if self.training and not dropout and torch.is_autocast_enabled("cpu"):
+        if self.training and not dropout and mask is None and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):  # a CPU's fused kernel takes three times as long to go back in bf16 as in fp32
                 y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
         else:

@@ -8,7 +8,7 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import Linear, Phi, PhiConfig, apply_rotary, flops_per_token, load_model, rotary_table
+from model import KVCache, Linear, Phi, PhiConfig, apply_rotary, flops_per_token, load_model, rotary_table
 
 PHI1, PHI1_SMALL = PhiConfig(), PhiConfig(n_layer=20, n_head=16, n_embd=1024)
 
@@ -192,6 +192,18 @@ def test_bf16_training_on_a_cpu_runs_attention_in_fp32_and_gives_its_gradients(m
     assert dtypes[4][1] == torch.bfloat16  # forward alone, bf16 is the faster
     model.double().train()(idx, idx)
     assert dtypes[-1] == (torch.float64, torch.float64)
+
+
+@torch.no_grad()
+def test_a_cache_works_in_training_mode_under_autocast_as_well():
+    model, idx = shaken(Phi(PhiConfig(vocab_size=50, context=64, n_layer=2, n_head=2, n_embd=64, rotary_dim=16))).train(), torch.randint(50, (2, 9))
+    with torch.autocast("cpu", torch.bfloat16):
+        whole, cache = model.hidden(idx), KVCache(model.config, 2, 64, dtype=torch.bfloat16)
+        first = model.hidden(idx[:, :6], cache)
+        cache.lengths += 6
+        cache.window = 9
+        rest = model.hidden(idx[:, 6:], cache)
+    assert (torch.cat([first, rest], 1) - whole).abs().max() < 0.1
 
 
 def test_dropout_acts_on_attention_and_both_branches_in_training_only():
