@@ -8,7 +8,7 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from conftest import ROOT, run
-from model import Phi, PhiConfig, load_model
+from model import Phi, PhiConfig
 from sample import Batch, choose, generate
 from tokenizer import load_tokenizer
 
@@ -214,10 +214,7 @@ def test_a_mistake_ends_in_one_line(checkpoint, arguments, words):
 
 
 def test_a_model_that_is_not_there_ends_in_one_line(tmp_path):
-    with pytest.raises(SystemExit) as end:
-        load_model(tmp_path / "no.pt")
-    assert str(end.value) == f"{tmp_path / 'no.pt'}: no such checkpoint"
+    assert run("sample.py", tmp_path / "no.pt", "--prompt", "x").stderr == f"{tmp_path / 'no.pt'}: no such checkpoint\n"
     (tmp_path / "bad.pt").write_bytes(b"PK\x03\x04" + bytes(500))
-    with pytest.raises(SystemExit, match="is not a whole checkpoint of train.py") as end:
-        load_model(tmp_path / "bad.pt")
-    assert "\n" not in str(end.value)
+    done = run("sample.py", tmp_path / "bad.pt", "--prompt", "x")
+    assert "is not a whole checkpoint of train.py" in done.stderr and done.stderr.count("\n") == 1
