@@ -34,6 +34,7 @@ import gzip
 import hashlib
 import heapq
 import html
+import importlib.util
 import itertools
 import json
 import math
@@ -63,6 +64,8 @@ from email.utils import parsedate_to_datetime
 
 import numpy as np
 from tqdm import tqdm
+
+from tokenizer import load_tokenizer
 
 
 # ---- prompts: all of them, and the texts they are made of; topics and words for names are in topics.txt ---------------
@@ -333,11 +336,8 @@ def input_bytes(args, below, given):
     sizes = Counter()
     for number, path in source_files(args, below, given):
         sizes[number] += size_of(path)
-        if path.endswith(".parquet"):
-            try:
-                import pyarrow.parquet  # noqa: F401
-            except ImportError:
-                raise SystemExit(f"{path}: reading parquet needs one more package: pip install pyarrow")
+        if path.endswith(".parquet") and not importlib.util.find_spec("pyarrow"):
+            raise SystemExit(f"{path}: reading parquet needs one more package: pip install pyarrow")
     for number, source in enumerate(args.sources):
         if not sizes[number]:
             raise SystemExit(f"{source} holds no text: {', '.join(below + given * os.path.isfile(source))} files are read")
@@ -523,7 +523,7 @@ def retry_after(headers):
     """Seconds that the server asks to wait, from retry-after-ms or Retry-After (seconds or a date); None if it does not say."""
     for name, seconds in (("retry-after-ms", lambda value: float(value) / 1000), ("retry-after", float),
                           ("retry-after", lambda value: parsedate_to_datetime(value).timestamp() - time.time())):
-        with suppress(KeyError, ValueError, TypeError):
+        with suppress(KeyError, ValueError, TypeError, OverflowError):
             if math.isfinite(wait := seconds(headers[name])):
                 return max(0.0, min(3600.0, wait))
 
@@ -548,9 +548,14 @@ def answer_of(reply):
     return (text, None) if text else (None, "no text in the answer")
 
 
+def fields_of(value):
+    """The value if it is a dict, else an empty one: servers send null, lists and texts where the API has an object."""
+    return value if isinstance(value, dict) else {}
+
+
 def tokens_of(reply, prompt, text):
     """[in, out] as the server counts them; where it does not, four characters are taken for one token."""
-    usage = reply.get("usage") if isinstance(reply.get("usage"), dict) else {}
+    usage = fields_of(reply.get("usage"))
     counted = usage.get("prompt_tokens"), usage.get("completion_tokens")
     return [n if type(n) is int and 0 <= n < 1e9 else len(t or "") // 4 for n, t in zip(counted, (prompt, text))]
 
@@ -595,7 +600,7 @@ class Client:
         return self.local.session
 
     def fetch(self, method, path, **kwargs):
-        """(status, headers, body) of one request, which has `timeout` seconds in all: the timeouts of requests are for each piece that comes."""
+        """(status, headers, body) of one request. Its body has `timeout` seconds from the headers on: the timeouts of requests are for each piece that comes."""
         with self.session().request(method, self.base + path, timeout=(min(10, self.timeout), self.timeout), allow_redirects=False, stream=True,
                                     **kwargs) as response:
             connection = response.raw.connection  # None once a short answer is there
@@ -654,7 +659,7 @@ class Client:
             if kind == "refuse":
                 raise Refused(error)
             if 200 <= status < 300 and not error.get("torn"):
-                # A proxy's page, another API's answer: three of them in a row, while nobody else gets an answer, are no accident
+                # A proxy's page, another API's answer: three of them, while nobody gets an answer, are no accident
                 strange += 1
                 if strange == 3 and self.answered == before:
                     raise SystemExit(f"{self.where} answers, but not as OpenAI's API does: {error['message']}. Correct OPENAI_BASE_URL "
@@ -720,7 +725,7 @@ class Client:
 
     def ask(self, prompt):
         """{"text"} or {"rejected": why}, with "tokens" in and out and "usd", all attempts included."""
-        tokens, text, why = [0, 0], None, ""
+        tokens = [0, 0]
         for _ in range(1 if self.settings["temperature"] == 0 else 3):  # an empty or overlong answer may be chance: asked anew twice
             while True:
                 params = dict(self.params)
@@ -788,12 +793,11 @@ class Answers:
         if found != settings and self.done:
             raise SystemExit(f"{path} was not made with these settings ({differing(found, settings)} differ): move it away, or choose another --out")
         if found != settings:  # a new file, or one that was begun and holds no answer yet
-            spent = {"key": "", "again": True, "tokens": self.tokens, "usd": self.usd}
             self.file.truncate(0)
-            self.tokens, self.usd, self.lines = [0, 0], 0.0, 0
+            self.lines, self.useless = 0, []
             self.write({"settings": settings})
-            if any(spent["tokens"]):
-                self.add(spent)
+            if any(self.tokens):
+                self.write({"key": "", "again": True, "tokens": self.tokens, "usd": self.usd})
 
     def count(self, number, record):
         self.done.pop(record["key"], None)
@@ -961,24 +965,27 @@ BATCH_LINES, BATCH_BYTES = 50_000, 190_000_000  # the API allows 50,000 lines an
 
 
 def batches_of(answers):
-    return beside(answers.path, ".batches.json").replace(".answers", "")
-
-
-def fields_of(value):
-    """The value if it is a dict, else an empty one: servers send null, lists and texts where the API has an object."""
-    return value if isinstance(value, dict) else {}
+    return re.sub(r"(\.answers)?\.jsonl$", "", answers.path) + ".batches.json"
 
 
 def ask_in_batches(client, items, answers, total):
     """The same through the Batch API. What is on its way is noted beside the answers, in .batches.json, before each step that
-    costs: {"settings", "batches": [{"keys", "file": id of the uploaded file, "tried": was the batch asked for, "batch": its id}, ...]}."""
+    costs: {"settings", "batches": [{"keys": {key: about}, "file": id of the uploaded file, "tried": was the batch asked for, "batch": its id}, ...]}."""
     note, under_way = batches_of(answers), []
+
+    def save():
+        if under_way:
+            with whole_file(note) as f:
+                f.write(json.dumps({"settings": answers.settings, "batches": under_way}).encode())
+        elif os.path.exists(note):
+            os.remove(note)
+
     if os.path.exists(note):
         try:
             with open(note) as f:
                 noted = json.load(f)
             settings, under_way = noted["settings"], noted["batches"]
-            sent = sum(len(entry["keys"]) for entry in under_way if entry["file"] and (entry["tried"] or not entry["batch"]))
+            sent = sum(len(dict(entry["keys"])) for entry in under_way)
         except (ValueError, TypeError, KeyError):
             raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
         if settings != answers.settings:
@@ -986,11 +993,6 @@ def ask_in_batches(client, items, answers, total):
                              "differ): give those again, or another --out")
         print(f"{len(under_way)} batches of an earlier run, with {sent:,} prompts, are picked up")
     todo, begun = {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
-
-    def save():
-        with whole_file(note) as f:
-            f.write(json.dumps({"settings": answers.settings, "batches": under_way}).encode())
-
     while todo or under_way:
         chunks = chunks_for(client, todo, {key for entry in under_way for key in entry["keys"]}, answers)
         if answers.stopped and len(answers.done) > begun and sum(map(len, chunks)) < len(todo) / 10:
@@ -998,14 +1000,16 @@ def ask_in_batches(client, items, answers, total):
         for chunk in chunks:
             file = client.call("POST", "/files", need="id", data={"purpose": "batch"},
                                files={"file": ("prompts.jsonl", b"".join(chunk.values()), "application/jsonl")})["id"]
-            under_way.append({"keys": [*chunk], "file": file, "tried": False, "batch": None})
+            under_way.append({"keys": {key: todo[key][1] for key in chunk}, "file": file, "tried": False, "batch": None})
             save()
         refused = [why for entry in under_way if not entry["batch"] and (why := create_batch(client, entry, save))]
-        if not under_way:
+        under_way = [entry for entry in under_way if entry["batch"]]  # what is refused is sent anew, perhaps in smaller batches
+        save()
+        if not under_way and not refused:
             break
         before, reason, pause, started, silent = answers.lines, "", 0.25, time.time(), Counter()
-        while running := [entry for entry in under_way if entry["batch"]]:
-            for entry in running:
+        while under_way:
+            for entry in [*under_way]:
                 batch = client.call("GET", f"/batches/{entry['batch']}", need="id")
                 done = fields_of(batch.get("request_counts")).get("completed")
                 done = done if isinstance(done, int) else 0
@@ -1018,10 +1022,10 @@ def ask_in_batches(client, items, answers, total):
                         if silent[entry["batch"]] == TRIES:
                             raise SystemExit(f"{client.where} has done {entry['batch']} and names no file with its answers: the same command looks again")
                         continue
-                    reason = take_batch(client, batch, todo, answers) or reason
+                    reason = take_batch(client, batch, entry["keys"], todo, answers) or reason
                     under_way.remove(entry)
                     save()
-            if running:
+            if under_way:
                 client.sleep(pause)
                 pause = min(60, pause * 1.5)
         answers.stop_if_useless(client)
@@ -1029,8 +1033,6 @@ def ask_in_batches(client, items, answers, total):
             raise SystemExit(f"{client.where} refuses a batch: {refused[0]}. The same command tries it again; a smaller --count makes smaller ones")
         if todo and answers.lines == before and not reason.startswith("sent"):
             raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again")
-    with suppress(FileNotFoundError):
-        os.remove(note)
 
 
 def chunks_for(client, todo, sent, answers):
@@ -1082,12 +1084,13 @@ def create_batch(client, entry, save):
             client.sleep(min(60, 0.5 * 2**attempt))
         except Refused as error:
             return str(error)
-    raise SystemExit(f"{client.where} starts no batch ({reason}): the file is uploaded, the same command tries again")
+    raise SystemExit(f"{client.where} starts no batch ({reason}): the same command tries again")
 
 
-def take_batch(client, batch, todo, answers):
-    """Append what a batch that has ended holds, from its output and its error file, and take it out of `todo`. Returns why lines are
-    missing, if some are: they are sent again in the next batch. Reading a batch twice adds nothing: lines are joined on custom_id."""
+def take_batch(client, batch, abouts, todo, answers):
+    """Append what a batch that has ended holds, from its output and its error file, and take it out of `todo`. Of its prompts,
+    {key: about}, some may not be in `todo`: they are paid as well. Returns why lines are missing, if some are: they are sent again in the
+    next batch. Reading a batch twice adds nothing: lines are joined on custom_id."""
     errors = fields_of(batch.get("errors")).get("data") or batch.get("errors") or []
     reason = "; ".join(one_line(fields_of(error).get("message") or error) for error in (errors if isinstance(errors, list) else [errors])[:3])
     for name in filter(batch.get, ("error_file_id", "output_file_id")):  # the useless first: they are no sign if others are of use
@@ -1100,9 +1103,9 @@ def take_batch(client, batch, todo, answers):
             raise SystemExit(f"{client.where} sends {batch[name]} torn: the batch is done and paid, the same command reads it again")
         for row in rows:
             key, response = fields_of(row).get("custom_id"), fields_of(fields_of(row).get("response"))
-            if not isinstance(key, str) or key not in todo or key in answers.done:
+            if not isinstance(key, str) or key not in abouts or key in answers.done:
                 continue
-            prompt, about = todo[key]
+            prompt, _ = todo.get(key, ("", None))
             status, reply = response.get("status_code"), response.get("body")
             status, reply = int(status) if str(status).isdecimal() else 0, fields_of(reply)
             if status == 200:
@@ -1117,8 +1120,8 @@ def take_batch(client, batch, todo, answers):
                     reason = "sent with a parameter that the server refuses"
                     continue
                 record = client.record(None, error["message"], [0, 0])
-            answers.add({"key": key, "about": about, **record})
-            del todo[key]
+            answers.add({"key": key, "about": abouts[key], **record})
+            todo.pop(key, None)
     return reason
 
 
@@ -1128,10 +1131,10 @@ PRICES = {"gpt-5.6-luna": (0.20, 1.20), "gpt-6-luna": (0.10, 0.50)}  # USD per m
 EXPECTED = {"annotate": 90, "textbooks": 1100, "exercises": 230}     # tokens of one answer (of one exercise), for --dry-run only
 
 
-def make(args, items, keep, about_prompts, per_answer=1):
-    """Ask for items one after the other, in order, until `count` documents are kept, and write them to --out. keep(records,
-    dropped) yields the documents (dicts) of some answers and counts in `dropped` what it leaves out. A change of about_prompts, all
-    that prompts are made of, begins other answers. Returns how many documents are kept, None after a dry run."""
+def make(args, items, keep, dropped, about_prompts, per_answer=1):
+    """Ask for items one after the other, in order, until `count` documents are kept, and write them to --out. keep(records)
+    yields the documents (dicts) of some answers and counts in `dropped` what it leaves out. Ends the program
+    where about_prompts, what prompts are made of, is not that of the answers so far. Returns how many documents are kept, None after a dry run."""
     price = args.price or PRICES.get(args.model)
     if args.dry_run:
         return dry_run(args, items, price, per_answer)
@@ -1145,9 +1148,9 @@ def make(args, items, keep, about_prompts, per_answer=1):
     if not price:
         print(f"{args.model} at {client.where} is taken to be free" + (": no --budget is ever reached" if args.budget < math.inf else "")
               + "; --price IN OUT sets a price")
-    settings = {"stage": args.stage, "prompts": f"{hash_text(repr(about_prompts)):016x}", "seed": args.seed}
+    settings = {"stage": args.stage, "prompts": key_of(repr(about_prompts)), "seed": args.seed}
     most = 3 * math.ceil(args.count / per_answer) + 20  # prompts, however many answers are dropped
-    answers, asked, kept, dropped, more = path, 0, 0, Counter(), True
+    answers, asked, kept, more = path, 0, 0, True
     items = iter(items)
     with whole_file(args.out) as out:
         while kept < args.count and asked < most:
@@ -1156,14 +1159,14 @@ def make(args, items, keep, about_prompts, per_answer=1):
             n = min(math.ceil(missing * (1.02 if asked else 1)), most - asked, 200_000 if args.batch else 1 << 60)
             answers = ask_all(client, itertools.islice(items, n), answers, settings, args.batch, asked + n)
             before, asked = kept, asked + len(answers.asked)
-            for document in itertools.islice(keep(answers.read(), dropped), args.count - kept):
+            for document in itertools.islice(keep(answers.read()), args.count - kept):
                 out.write(json_line(document))
                 kept += 1
             more = next(items, None)  # look whether there is another prompt, and put it back
             items = itertools.chain([more], items)
             if answers.stopped or not more or kept == before:
                 break
-        if not kept and len(answers.useless) == asked > 0:
+        if not kept and len(answers.useless) >= asked > 0:
             answers.take_back()
             raise SystemExit(f"none of the {asked:,} answers can be used: {listed(dropped or answers.again)}. The same command asks them again")
     print(f"{args.out}: {kept:,} {'labels' if args.stage == 'annotate' else args.stage} kept from {asked:,} answers; dropped: {listed(dropped)}")
@@ -1179,7 +1182,7 @@ def make(args, items, keep, about_prompts, per_answer=1):
 def dry_run(args, items, price, per_answer):
     prompts = [prompt for prompt, _ in itertools.islice(items, 3)]
     for number, prompt in enumerate(prompts, 1):
-        print(f"---- prompt {number} of 3 " + "-" * 80 + f"\n{prompt}")
+        print(f"---- prompt {number} of {len(prompts)} " + "-" * 80 + f"\n{prompt}")
     calls = math.ceil(args.count / per_answer)
     tokens_in = calls * sum(map(len, prompts)) / max(1, len(prompts)) / 4
     tokens_out = args.count * EXPECTED[args.stage]
@@ -1188,7 +1191,6 @@ def dry_run(args, items, price, per_answer):
     usd = (tokens_in * price[0] + tokens_out * price[1]) / 1e6 if price else 0
     print((f"${usd:,.2f} at ${price[0]:g} and ${price[1]:g} per million tokens in and out, ${usd / 2:,.2f} with --batch" if price else
            f"the price of {args.model} is not known here: --price IN OUT computes the sum") + ". No call was made")
-
 
 
 # ---- collect ---------------------------------------------------------------------------------------------------------
@@ -1281,7 +1283,7 @@ def stackoverflow_posts(path):
                         db.execute("INSERT OR IGNORE INTO posts (id, title, body, accepted) VALUES (?, ?, ?, ?)",
                                    (row.get("Id"), row.get("Title", ""), row.get("Body", ""), row.get("AcceptedAnswerId")))
                     elif kind == "2":
-                        rank = "iif(accepted IS ?4, 1000000000, ?3)"
+                        rank = "CASE WHEN accepted IS ?4 THEN 1000000000 ELSE ?3 END"
                         db.execute(f"UPDATE posts SET answer = ?2, rank = {rank} WHERE id = ?1 AND rank < {rank}",
                                    (row.get("ParentId"), row.get("Body", ""), int(row.get("Score") or 0), int(row.get("Id"))))
                     root.clear()  # or the whole dump would stay in memory
@@ -1291,7 +1293,7 @@ def stackoverflow_posts(path):
         except (xml.etree.ElementTree.ParseError, ValueError, TypeError, OverflowError, sqlite3.IntegrityError) as error:
             raise SystemExit(f"{path} is not a whole Posts.xml ({error}): fetch it again")
         except sqlite3.OperationalError as error:
-            raise OSError(errno.ENOSPC, str(error))
+            raise SystemExit(f"the database that joins the posts cannot be written beside {path} ({error}): make room there")
         size, first, rows = raw.tell() - done, 1, db.execute("SELECT title, body, answer FROM posts WHERE answer IS NOT NULL ORDER BY id")
         while posts := [f"{title}\n\n{plain(body)}\n\nAnswer:\n\n{plain(answer)}\n" for title, body, answer in rows.fetchmany(500)]:
             yield size, first, posts
@@ -1334,7 +1336,7 @@ def collect(args):
             raise SystemExit(f"no document is left of {read:,}; dropped: {listed(dropped)}" + "; --field names the one with the text" * bool(corrupt))
     for path, bad in corrupt.items():
         tell_corrupt(path, bad)
-    print(f"{args.out}: {kept:,} of {read:,} documents kept ({size_out / 1e9:.3f} GB of text); dropped: {listed(dropped)}")
+    print(f"{args.out}: {kept:,} of {read:,} documents kept ({size_out / 1e9:.3f} GB); dropped: {listed(dropped)}")
     print(f"duplicate rate {dropped['exact duplicate'] / max(1, kept + dropped['exact duplicate']):.1%} of those that passed the filters")
     print(f"next: python prepare_data.py annotate {args.out} --samples 100000 --model MODEL --out data/labels.jsonl --dry-run")
 
@@ -1346,17 +1348,17 @@ DOCUMENT_CHARACTERS = 6000  # of a document that the teacher reads, about 1,800 
 
 def annotate(args):
     """A random sample of documents -> {"id": hash of the document, "score": 0..5, "reason"}."""
-    args.count, scores = args.samples, Counter()
+    args.count, scores, dropped = args.samples, Counter(), Counter()
     # The smallest hashes are a sample that does not depend on the order, and a larger --samples contains it. A few more stand by
     # in case answers are of no use
-    hashed = ((hash_text(f"{args.seed}{text}"), f"{hash_text(text):016x}", text[:DOCUMENT_CHARACTERS])
+    hashed = ((hash_text(f"{args.seed}{text}"), key_of(text), text[:DOCUMENT_CHARACTERS])
               for text in (record["text"] for _, record in read_documents(args.documents)))
     sample = dict.fromkeys(heapq.nsmallest(args.count + args.count // 20 + 20, hashed))
     items = ((ANNOTATE.format(document=text), {"id": name}) for _, name, text in sample)
     if args.dry_run:
         args.count = min(args.count, len(sample))
 
-    def keep(records, dropped):
+    def keep(records):
         for record in records:
             score = r"score(?: is)?\W{0,8}([0-5])(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)"
             found = next(filter(None, ([*re.finditer(begin + score, record.get("text", ""), re.I)] for begin in ("educational ", ""))), [])
@@ -1367,7 +1369,7 @@ def annotate(args):
             else:
                 dropped[record.get("rejected", "no score of 0 to 5 in the answer")] += 1
 
-    if total := make(args, items, keep, ANNOTATE):
+    if total := make(args, items, keep, dropped, ANNOTATE):
         print("scores: " + ", ".join(f"{score}: {scores[score] / total:.1%}" for score in range(6)))
         print(f"next: python prepare_data.py filter {args.documents} --labels {args.out} --encoder codegen-350M-mono/ --out data/filtered.jsonl.gz")
 
@@ -1379,17 +1381,16 @@ BATCH_TOKENS = 16384  # that go through the model at once, padding included
 MAX_TOKENS = 1024     # of a document that are embedded
 
 
-def embed(path, encoder, device):
+def embed(path, encoder, device, alone=False):
     """Embed the documents of a .jsonl(.gz), and return the block files, in order, each with ids (n,) uint64, lines (n,) int64 and
     vectors (n, D) fp16: the mean of a document's last hidden states. Blocks lie in a folder beside the file, those found there are
-    not made again, and ranks under torchrun take turns. Returns None on ranks above 0."""
+    not made again, and ranks under torchrun take turns where this one is not `alone`. Returns None on ranks above 0."""
     import torch
     from model import load_model, pick_device
-    from tokenizer import load_tokenizer
     files = [path] + (sorted(os.path.join(encoder, f) for f in os.listdir(encoder)) if os.path.isdir(encoder) else [encoder])
     state = [(os.path.basename(f), os.path.getsize(f), os.stat(f).st_mtime_ns) for f in files if os.path.exists(f)]
-    folder = beside(path, f".embeddings-{hash_text(repr((state, MAX_TOKENS))):016x}")
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
+    folder = beside(path, f".embeddings-{key_of(repr((state, MAX_TOKENS)))}")
+    rank, world = (0, 1) if alone else (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     device = pick_device(device)
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
@@ -1578,13 +1579,13 @@ def seed_documents(path, seed):
 def textbook_items(args):
     """Endless (prompt, about): every topic for every audience, each time with other real lines and another opening."""
     topics, documents, names = read_topics()["topics"], seed_documents(args.seeds, args.seed), list(AUDIENCES)
-    for i in itertools.count():
-        rng = random.Random(f"{args.seed} {i}")  # prompt i is the same in every run
-        topic, audience = topics[i % len(topics)], names[(i % len(topics) + i // len(topics)) % len(names)]
+    for turn, topic in ((turn, topic) for turn in itertools.count() for topic in topics):
+        rng = random.Random(f"{args.seed} {topic} {turn}")  # so a prompt is the same in every run, also when topics come or go
+        audience = names[(hash_text(topic) + turn) % len(names)]
         snippet = ""
         while not snippet:
             lines, n = rng.choice(documents).splitlines(), rng.randint(1, 15)
-            at = rng.randrange(max(1, len(lines) - n))
+            at = rng.randrange(max(1, len(lines) - n + 1))
             snippet = textwrap.dedent("\n".join(line[:200] for line in lines[at:at + n])).strip()
         prompt = TEXTBOOK.format(topic=topic, audience=AUDIENCES[audience], opening=rng.choice(OPENINGS), snippet=snippet,
                                  words=rng.choice((400, 600, 800, 1000)))
@@ -1593,22 +1594,21 @@ def textbook_items(args):
 
 def textbooks(args):
     """Topics x audiences x real code -> {"text", "topic", "audience"}."""
-    seen, openings, found = Seen(), set(), Counter()
+    seen, openings, found, dropped = Seen(), set(), Counter(), Counter()
 
-    def keep(records, dropped):
+    def keep(records):
         for record in records:
             if "text" not in record:
                 dropped[record["rejected"]] += 1
             elif not seen.add(hash_text(record["text"])):
                 dropped["exact duplicate"] += 1
-                found["duplicates"] += 1
             else:
                 openings.add(hash_text(" ".join(record["text"].lower().split()[:5])))
                 found["without code"] += "```" not in record["text"]
                 yield {"text": record["text"] + "\n", **record["about"]}
 
-    if kept := make(args, textbook_items(args), keep, (TEXTBOOK, AUDIENCES, OPENINGS, args.seeds)):
-        print(f"duplicate rate {found['duplicates'] / (kept + found['duplicates']):.1%}; {len(openings) / kept:.1%} of the openings (five "
+    if kept := make(args, textbook_items(args), keep, dropped, (TEXTBOOK, AUDIENCES, OPENINGS, args.seeds or sys.version_info[:2])):
+        print(f"duplicate rate {dropped['exact duplicate'] / (kept + dropped['exact duplicate']):.1%}; {len(openings) / kept:.1%} of the openings (five "
               f"words) are distinct; {found['without code']:,} have no code block")
         print(f"next: python prepare_data.py tokenize data/filtered.jsonl.gz {args.out} --out data/codetextbook")
 
@@ -1637,8 +1637,9 @@ FENCE = re.compile(r"^[ \t]*(?:\d+\.[ \t]*)?(```|~~~)[^\n`]*\n(.*?)(?:^[ \t]*\1[
 
 def exercises_in(answer):
     """Yield (name, program, examples as a test or "") of every exercise in an answer, and (None, reason, "") of what is none."""
+    answer = answer.replace("\r\n", "\n")
     for block in [block for _, block in FENCE.findall(answer)] or [answer]:
-        block = textwrap.dedent(block).replace("\r\n", "\n")
+        block = textwrap.dedent(block)
         tree = parsed(block)
         functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))] if tree else []
         if not functions:
@@ -1660,7 +1661,7 @@ def check_exercise(block, tree, function):
     if all(isinstance(s, (ast.Pass, ast.Raise)) or (isinstance(s, (ast.Expr, ast.Return)) and isinstance(s.value, (ast.Constant, type(None))))
            for s in function.body[1:]):
         raise ValueError("no body")
-    inside, read, bound, header = set(ast.walk(function)), set(), {function.name, "__name__"}, []
+    inside, read, bound, header = set(ast.walk(function)), set(), {function.name}, []
     for node in inside:
         if isinstance(node, ast.Name):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
@@ -1701,26 +1702,27 @@ def examples_of(doc):
         source, want = example.source.rstrip(), example.want.strip()
         if example.exc_msg is not None:
             continue  # the sandbox cannot show how an uncaught exception prints
-        if printed := re.fullmatch(r"print\((.*)\)", source, re.S):
-            lines.append(f"assert str({printed[1]}) == {want!r}")
-        elif want:
+        tree = parsed(source)
+        value = tree.body[0].value if tree and len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) else None
+        if not value or not want:
+            lines.append(source)  # a statement, or nothing to compare with: it has to run
+        elif isinstance(value, ast.Call) and ast.unparse(value.func) == "print" and not value.keywords:
+            lines.append(f"assert ' '.join(map(str, [{', '.join(map(ast.unparse, value.args))}])) == {want!r}")
+        else:
             try:
                 ast.literal_eval(want)
                 lines.append(f"assert ({source}) == ({want})")
             except (ValueError, SyntaxError, MemoryError, RecursionError):
                 lines.append(f"assert repr({source}) == {want!r}")
-        else:
-            lines.append(source)
     return "\n".join(lines)
 
 
 def near_duplicate(program, seen):
     """True if an earlier program shares most of its words (MinHash over runs of 4 words, 8 bands of 8: even odds at a Jaccard
-    similarity of 0.77), or has the same code up to names and docstring where it is long enough for that to say something."""
+    similarity of 0.73), or has the same code up to names and docstring where it is long enough for that to say something."""
     words = re.findall(r"\w+|[^\w\s]", program)
     hashes = np.array([hash64(" ".join(words[i:i + 4]).encode()) for i in range(max(1, len(words) - 3))], np.uint64)
-    rng = np.random.default_rng(0)
-    a, b = rng.integers(1, 1 << 63, (2, 64, 1), dtype=np.uint64)
+    a, b = np.random.default_rng(0).integers(1, 1 << 63, (2, 64, 1), dtype=np.uint64)
     least = (hashes * (2 * a + 1) + b).min(axis=1)  # (64,), modulo 2**64
     keys = [hash64(bytes([band]) + least[8 * band:8 * band + 8].tobytes()) for band in range(8)]
     types, details = node_types(ast.parse(program))
@@ -1732,13 +1734,13 @@ def near_duplicate(program, seen):
 def exercises(args):
     """Names of functions x topics -> {"text": signature, docstring and body, "name", "topic"}, each checked."""
     from sandbox import Program, Sandbox, SandboxError
-    seen, names, found = Seen(), set(), Counter()
+    seen, names, found, dropped = Seen(), set(), Counter(), Counter()
     try:
         box = None if args.no_run or args.dry_run else Sandbox(args.workers)
     except SandboxError as error:
         raise SystemExit(f"the examples cannot be run safely here: {error}; --no_run keeps exercises without running them")
 
-    def keep(records, dropped):
+    def keep(records):
         records = iter(tqdm(records, desc="check", unit="answer"))
         while chunk := list(itertools.islice(records, 100)):
             programs = []
@@ -1752,7 +1754,6 @@ def exercises(args):
                         dropped[program] += 1
                     elif near_duplicate(program, seen):
                         dropped["near duplicate"] += 1
-                        found["near duplicates"] += 1
                     else:
                         programs.append((name, program, test, record["about"]))
             verdicts = dict(box.judge(Program(program, test or "pass", name) for name, program, test, _ in programs)) if box else {}
@@ -1765,14 +1766,14 @@ def exercises(args):
                 yield {"text": program, "name": name, **about}
 
     try:
-        kept = make(args, exercise_items(args), keep, (EXERCISES, args.per_call), args.per_call)
+        kept = make(args, exercise_items(args), keep, dropped, (EXERCISES, args.per_call, read_topics()), args.per_call)
     except SandboxError as error:
         raise SystemExit(f"the sandbox failed: {error}; all answers are kept, the same command runs the examples again")
     finally:
         if box:
             box.close()
     if kept:
-        print(f"duplicate rate {found['near duplicates'] / max(1, found['exercises']):.1%} of {found['exercises']:,} found; {len(names) / kept:.1%} "
+        print(f"duplicate rate {dropped['near duplicate'] / found['exercises']:.1%} of {found['exercises']:,} found; {len(names) / kept:.1%} "
               f"distinct names; {found['with examples'] / kept:.1%} have examples, which " + ("hold" if box else "were not run"))
         print(f"next: python prepare_data.py decontaminate {args.out} --out {beside(args.out, '_clean.jsonl')}")
 
@@ -1782,8 +1783,7 @@ def exercises(args):
 GRAM = 13
 TAUS = (0.95, 0.9, 0.85, 0.8)  # the paper's
 SMALL = 30                     # nodes: innocent functions often share a tree of fewer, so there the details must match as well
-NODE_TYPES = [cls for cls in vars(ast).values() if isinstance(cls, type) and issubclass(cls, ast.AST)]
-NODE_TYPES = {cls: number for number, cls in enumerate(sorted(NODE_TYPES, key=lambda cls: cls.__name__))}
+NODE_TYPES = {cls: n for n, cls in enumerate(cls for cls in vars(ast).values() if isinstance(cls, type) and issubclass(cls, ast.AST))}
 NODE_TYPES[ast.AnnAssign] = NODE_TYPES[ast.Assign]
 Problem = namedtuple("Problem", "task_id words prose types details")  # words of its docstrings; of each, those before the examples
 
@@ -1825,35 +1825,29 @@ def problem_of(problem):
     docs = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.FunctionDef))] if tree else []
     docs = [*filter(None, docs)] or [problem.prompt]
     examples = re.compile(rf">>>|(?i:\bexamples?\b|\be\.g\.)|\bassert\b|=>|➞|\b{re.escape(problem.entry_point or 'assert')}\s*\(")
-    return Problem(problem.task_id, words_of("\n".join(docs)), [words_of(examples.split(doc)[0]) for doc in docs],
-                   *node_types(ast.parse(problem.start + problem.canonical)))
+    solution = parsed(problem.start + problem.canonical)
+    if not solution:
+        raise SystemExit(f"{problem.task_id}: its canonical solution is no Python 3")
+    return Problem(problem.task_id, words_of("\n".join(docs)), [words_of(examples.split(doc)[0]) for doc in docs], *node_types(solution))
 
 
 def bits_of(sequence):
-    """({element: bits at its places}, all bits) for common_length."""
+    """({element: bits at its places}, all bits) for match_rate."""
     masks = {}
     for i, x in enumerate(sequence):
         masks[x] = masks.get(x, 0) | 1 << i
     return masks, (1 << len(sequence)) - 1
 
 
-def common_length(masks, full, sequence):
-    """Length of the longest common subsequence of `sequence` and one whose element x stands at the bits masks[x]: the dynamic
-    program's rows as the bits of one integer (Hyyro 2004), so that a pair of functions takes some 20 microseconds."""
+def match_rate(masks, full, b):
+    """2 * (length of the longest common subsequence of a and b) / (len(a) + len(b)) of a with bits_of(a): the dynamic program's rows
+    as the bits of one integer (Hyyro 2004), so that a pair of functions takes some 20 microseconds."""
     v = full
-    for x in sequence:
+    for x in b:
         u = v & masks.get(x, 0)
         v = ((v + u) | (v - u)) & full
-    return (full ^ v).bit_count()
-
-
-def match_rate(a, b):
-    return 2 * common_length(*bits_of(a), b) / (len(a) + len(b)) if a or b else 1.0
-
-
-def functions_in(tree, text):
-    """The functions of a program that has several: a copy may stand beside others, or inside of one."""
-    return [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)] if tree and text.count("def ") > 1 else []
+    total = full.bit_length() + len(b)
+    return 2 * (full ^ v).bit_count() / total if total else 1.0
 
 
 def setup_decontaminate(problems, tau, ngrams):
@@ -1886,8 +1880,10 @@ def decontaminate_task(task):
                     break
         tree = parsed(text) if tau else None
         counts["no Python"] += bool(tau and not tree)
-        highest = 0.0
-        for part in ([tree] if tree else []) + functions_in(tree, text):
+        parts, highest = [tree] * bool(tree), 0.0
+        if tree and text.count("def ") > 1:  # a copy may stand beside other functions, or inside of one
+            parts += [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+        for part in parts:
             types, details = node_types(part)
             # A rate is at most what the bags of node types allow, and the lengths with them: almost all pairs end here, below the
             # lowest tau and below the closest pair seen so far
@@ -1895,9 +1891,9 @@ def decontaminate_task(task):
             there = bag.nonzero()[0]
             bound = 2 * np.minimum(bags[there], bag[there, None]).sum(0) / (lengths + max(1, len(types)))
             for p in ((bound >= lowest) | (bound > best)).nonzero()[0].tolist():
-                rate = float(2 * common_length(*bits[p], types) / (lengths[p] + len(types)))
+                rate = match_rate(*bits[p], types)
                 if rate >= lowest and lengths[p] < SMALL:
-                    rate = min(rate, match_rate([*map(repr, problems[p].details)], [*map(repr, details)]))
+                    rate = min(rate, match_rate(*bits_of([*map(repr, problems[p].details)]), [*map(repr, details)]))
                 highest = max(highest, rate)
                 if rate > best[p]:
                     nearer.append((p, rate, number, text))
@@ -1963,7 +1959,7 @@ def decontaminate(args):
     print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}"
           + " (some for two reasons)" * (kept + sum(found.values()) > counts["exercises"])
           + (f"; {counts['no Python']:,} are no Python, their syntax was not compared" if counts["no Python"] else ""))
-    print(f"{counts['exercises'] * len(problems) / seconds / 1e6:.2f} million pairs/s; the closest exercise of every problem: {similar}")
+    print(f"{counts['exercises'] * len(problems) / seconds / 1e6:.2f} million pairs/s; " * bool(args.tau) + f"the closest exercise of every problem: {similar}")
     print(f"next: python prepare_data.py tokenize {args.out} --out data/codeexercises; and later python eval_humaneval.py MODEL --similar {similar}")
 
 
@@ -1977,7 +1973,7 @@ def near_embeddings(args, benchmark):
         path = os.path.join(folder, "problems.jsonl")
         with whole_file(path) as f:
             f.writelines(json_line({"text": problem.prompt + problem.canonical}) for problem in benchmark)
-        P = np.concatenate([unit(read_block(block)["vectors"]) for block in embed(path, args.encoder, args.device)])
+        P = np.concatenate([unit(read_block(block)["vectors"]) for block in embed(path, args.encoder, args.device, alone=True)])
     ids, close, best, line = [problem.task_id for problem in benchmark], {}, np.full(len(P), np.inf), np.zeros(len(P), int)
     for block in map(read_block, blocks):  # (2048, D) x (D, problems) at a time
         distance = np.sqrt(np.maximum(0, 2 - 2 * unit(block["vectors"]) @ P.T))
@@ -1996,7 +1992,6 @@ RECORD = struct.Struct("<QI?")  # one document in a bucket: key to sort by, numb
 
 
 def setup_tokenize(tokenizer, seed, val):
-    from tokenizer import load_tokenizer
     return load_tokenizer(tokenizer), seed, val
 
 
@@ -2025,14 +2020,14 @@ def tokenize(args):
         train.bin, val.bin   token ids as uint16, flat, <|endoftext|> after each document
         meta.json            tokenizer, counts, sha256 of both, what was skipped and why; written last: with it the data is whole
 
-    The order of documents is random but a function of --seed and the sources alone, and memory stays flat at any size: it is an
-    external bucket sort by a hash, and only a single document must fit in memory. A document goes to validation by the hash of
+    The order of documents is random but a function of --seed and the sources alone, and memory stays flat: it is an external bucket
+    sort by a hash, of which memory holds one bucket, of 32 MB of text or, above 16 GB, of a 512th of it. A document goes to validation by the hash of
     its text, so adding sources later moves none from one side to the other, and two copies of a text are never on both sides."""
-    from tokenizer import load_tokenizer
     if os.path.exists(os.path.join(args.out, "meta.json")):
         raise SystemExit(f"{args.out} is complete already: remove it to make it anew, or choose another --out")
     vocab_size = load_tokenizer(args.tokenizer).n_vocab  # in this process first: downloads the ranks once, or says why not
-    assert vocab_size <= 1 << 16, "token ids must fit in uint16"
+    if vocab_size > 1 << 16:
+        raise SystemExit(f"{args.tokenizer} has {vocab_size:,} tokens: at most {1 << 16:,} fit in train.bin's 16 bits")
     total = input_bytes(args, *SUFFIXES)
     new = not os.path.exists(args.out)
     os.makedirs(args.out, exist_ok=True)
@@ -2183,10 +2178,11 @@ def parse_args(argv=None):
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parsers = parser.add_subparsers(dest="stage", required=True, metavar="STAGE")
     for stage, (_, help) in STAGES.items():
-        p = parsers.add_parser(stage, help=help, formatter_class=argparse.ArgumentDefaultsHelpFormatter)
+        p = parsers.add_parser(stage, help=help)
         for stages, name, settings in options:
             if stage in stages.split():
-                p.add_argument(name, **settings)
+                default = " (default: %(default)s)" * (settings.get("default") not in (None, []))
+                p.add_argument(name, **{**settings, "help": settings["help"] + default})
     args = parser.parse_args(argv)
     if args.stage in ("collect", "filter", "decontaminate") and os.path.exists(args.out):
         raise SystemExit(f"{args.out} is there already: remove it to make it anew, or choose another --out")
@@ -2196,8 +2192,9 @@ def parse_args(argv=None):
 
 
 def main(argv):
-    args = parse_args(argv)
+    warnings.simplefilter("ignore", SyntaxWarning)  # of the compiler, about code that others wrote
     try:
+        args = parse_args(argv)
         STAGES[args.stage][0](args)
     except KeyboardInterrupt:
         kept = "answers" if hasattr(args, "model") else f"blocks of {BLOCK:,} embeddings" if getattr(args, "encoder", None) else ""

@@ -1,4 +1,5 @@
 """The stages that make the data: against a server that fails in every way, killed at random moments, and with planted rules and copies."""
+import argparse
 import ast
 import errno
 import gc
@@ -117,6 +118,7 @@ def test_retry_after_is_read_in_all_its_forms(headers, seconds):
 def test_retry_after_may_be_a_date():
     assert 8 <= prepare_data.retry_after({"retry-after": formatdate(time.time() + 10, usegmt=True)}) <= 10
     assert prepare_data.retry_after({"retry-after": formatdate(time.time() - 10, usegmt=True)}) == 0
+    assert prepare_data.retry_after({"retry-after": "Mon, 01 Jan 99999999999 00:00:00 GMT"}) is None
 
 
 def test_one_rate_limit_answer_pauses_all_threads(tmp_path, client):
@@ -376,7 +378,8 @@ def test_the_id_of_a_batch_is_on_disk_before_the_first_poll_and_reading_it_again
         assert noted and all(noted)
         before = (tmp_path / "a.answers.jsonl").read_text()
         todo = {prepare_data.key_of(prompt): (prompt, about) for prompt, about in words(10)}
-        prepare_data.take_batch(asking, server.shown(next(iter(server.batches.values()))), todo, answers)
+        abouts = {key: about for key, (_, about) in todo.items()}
+        prepare_data.take_batch(asking, server.shown(next(iter(server.batches.values()))), abouts, todo, answers)
         assert (tmp_path / "a.answers.jsonl").read_text() == before
 
 
@@ -416,6 +419,55 @@ def test_a_refused_batch_does_not_keep_the_others_from_being_read_and_odd_rows_a
         gc.collect()
         server.new_batch = make
         assert len(ask_all(client(server), words(8), str(tmp_path / "a.jsonl"), batch=True).done) == 8 and set(server.answered.values()) == {1}
+
+
+def test_a_batch_that_holds_prompts_not_asked_for_now_is_taken_whole_and_nothing_is_paid_twice(tmp_path, client, monkeypatch):
+    with FakeOpenAI() as server:
+        monkeypatch.setattr(Client, "sleep", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt()))
+        with pytest.raises(SystemExit, match="interrupted"):
+            ask_all(client(server), words(20), str(tmp_path / "a.answers.jsonl"), batch=True)
+        gc.collect()
+        monkeypatch.undo()
+        assert len(list(ask_all(client(server), words(5), str(tmp_path / "a.answers.jsonl"), batch=True).read())) == 5  # a smaller --count
+        gc.collect()
+        assert len(list(ask_all(client(server), words(20), str(tmp_path / "a.answers.jsonl")).read())) == 20
+        assert len(server.answered) == 20 and set(server.answered.values()) == {1}
+
+
+def test_a_batch_of_a_later_round_is_taken_by_the_first_round_of_the_next_run(tmp_path, client, monkeypatch):
+    command = ["textbooks", "--batch", "--count", "40", "--model", "fake-1", "--price", "1", "2", "--out", str(tmp_path / "t.jsonl")]
+    with FakeOpenAI(answer=lambda prompt: "the same" if prepare_data.hash_text(prompt) % 2 else f"On {prompt}") as server:
+        client(server)
+        sleep = Client.sleep
+
+        def stop_in_the_second_round(self, seconds):
+            if len(server.batches) == 2:
+                raise KeyboardInterrupt
+            sleep(self, 0.01)
+        monkeypatch.setattr(Client, "sleep", stop_in_the_second_round)
+        with pytest.raises(SystemExit, match="interrupted"):
+            prepare_data.main(command)
+        gc.collect()
+        monkeypatch.setattr(Client, "sleep", lambda self, _: sleep(self, 0.01))
+        prepare_data.main(command)
+        assert len(rows(tmp_path / "t.jsonl")) == 40 and set(server.answered.values()) == {1}
+
+
+def test_the_advice_after_useless_or_refused_batches_can_be_followed(tmp_path, client, monkeypatch):
+    with FakeOpenAI(finish=lambda prompt: "length") as server:
+        with pytest.raises(SystemExit, match="raise --max_tokens"):
+            ask_all(client(server, concurrency=2), words(120), str(tmp_path / "a.answers.jsonl"), batch=True)
+        gc.collect()
+        server.finish = lambda prompt: "stop"
+        assert len(ask_all(client(server, max_tokens=500), words(120), str(tmp_path / "a.answers.jsonl")).done) == 120  # and without --batch
+    with FakeOpenAI() as server:
+        make = server.new_batch
+        server.new_batch = lambda handler, body: (server.error(handler, 400, "too many") if len(server.files[body["input_file_id"]].splitlines()) > 10
+                                                  else make(handler, body))
+        with pytest.raises(SystemExit, match="a smaller --count makes smaller ones"):
+            ask_all(client(server), words(20), str(tmp_path / "b.answers.jsonl"), batch=True)
+        gc.collect()
+        assert len(ask_all(client(server), words(5), str(tmp_path / "b.answers.jsonl"), batch=True).done) == 5
 
 
 def test_a_batch_larger_than_the_budget_is_cut_to_it(tmp_path, client):
@@ -657,6 +709,22 @@ def test_every_textbook_prompt_differs_and_topics_audiences_and_openings_are_all
     assert again == items[:50]
 
 
+def test_a_new_topic_changes_no_other_textbook_prompt_and_another_list_of_words_is_not_mixed_with_paid_exercises(tmp_path, client, monkeypatch):
+    before = [prompt for (prompt, _), _ in zip(prepare_data.textbook_items(args_of("textbooks")), range(1000))]
+    topics = prepare_data.read_topics()
+    topics["topics"].insert(100, "a topic that nobody had thought of")
+    with FakeOpenAI(answer=lambda prompt: GOOD) as server:
+        client(server)
+        command = ["exercises", "--count", "1", "--model", "fake-1", "--price", "1", "2", "--out", str(tmp_path / "e.jsonl")]
+        prepare_data.main(command)
+        gc.collect()
+        monkeypatch.setattr(prepare_data, "read_topics", lambda: topics)
+        with pytest.raises(SystemExit, match=r"\(prompts differ\)"):
+            prepare_data.main(command)
+    after = {prompt for (prompt, _), _ in zip(prepare_data.textbook_items(args_of("textbooks")), range(1010))}
+    assert after > set(before)
+
+
 def test_every_exercise_prompt_asks_for_other_names():
     names = [name for item, _ in zip(prepare_data.exercise_items(args_of("exercises")), range(4000)) for name in item[0].split("\n\n")[0].split("\n")[1:]]
     assert len(names) == len(set(names)) == 20_000 and all(name.isidentifier() for name in names)
@@ -693,7 +761,20 @@ def count_above(values: List[int], limit: int) -> int:
     0
     """
     return sum(value > limit for value in values)  # a comment
-''', "assert (count_above([1, 5, 7], 4)) == (2)\nassert str(count_above([], 0)) == '0'")]
+''', "assert (count_above([1, 5, 7], 4)) == (2)\nassert ' '.join(map(str, [count_above([], 0)])) == '0'")]
+
+
+def test_an_answer_with_the_line_ends_of_windows_holds_the_same_exercises():
+    both = f"{GOOD}\n\n{GOOD}"
+    assert list(prepare_data.exercises_in(both.replace("\n", "\r\n"))) == list(prepare_data.exercises_in(both))
+
+
+@pytest.mark.parametrize("example, test", [
+    ("print(f(1), f(2))\n1 2", "assert ' '.join(map(str, [f(1), f(2)])) == '1 2'"), ("print(*f(2))\n1 2", "assert ' '.join(map(str, [*f(2)])) == '1 2'"),
+    ("print(f(1)); print(f(2))\n1\n2", "print(f(1)); print(f(2))"), ("x = f(1)", "x = f(1)"), ("f(1)\n<f>", "assert repr(f(1)) == '<f>'"),
+    ("for x in f(2): print(x)\n1\n2", "for x in f(2): print(x)"), ("f(1)\n1", "assert (f(1)) == (1)")])
+def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(example, test):
+    assert prepare_data.examples_of(f">>> {example}\n") == test
 
 
 @pytest.mark.parametrize("code, reason", [
@@ -885,7 +966,7 @@ def test_the_length_in_bits_of_an_integer_is_that_of_the_slow_table_for_any_sequ
     for _ in range(200):
         a, b = ([rng.randrange(6) for _ in range(rng.randrange(1, 80))] for _ in range(2))
         masks = {x: sum(1 << i for i, y in enumerate(a) if y == x) for x in a}
-        assert prepare_data.common_length(masks, (1 << len(a)) - 1, b) == slow_common_length(a, b)
+        assert prepare_data.match_rate(masks, (1 << len(a)) - 1, b) == 2 * slow_common_length(a, b) / (len(a) + len(b))
 
 
 def test_help_answers_at_once():
@@ -1020,6 +1101,25 @@ def test_two_versions_of_a_problem_under_one_name_are_both_looked_for(tmp_path):
     texts = [WHOLE, other["prompt"] + other["canonical_solution"], *INNOCENT]
     assert decontaminated(tmp_path, texts, "--against", tmp_path / "bench.jsonl", tmp_path / "other.jsonl") == [2, 3]
     assert [row["task_id"] for row in rows(tmp_path / "c.similar.jsonl")] == ["Bench/1"]
+
+
+def test_a_solution_that_is_no_python_is_named(tmp_path):
+    write_rows(tmp_path / "bench.jsonl", [PROBLEM | {"canonical_solution": "    return (numbers\n"}])
+    write_rows(tmp_path / "e.jsonl", [{"text": WHOLE}])
+    with pytest.raises(SystemExit, match="Bench/1: its canonical solution is no Python"):
+        prepare_data.main(["decontaminate", str(tmp_path / "e.jsonl"), "--against", str(tmp_path / "bench.jsonl"), "--out", str(tmp_path / "c.jsonl")])
+
+
+def test_rank_0_embeds_the_problems_by_itself_however_many_they_are(labelled, tmp_path, monkeypatch):
+    problems = [prepare_data.namedtuple("P", "task_id prompt canonical")(str(i), f"def f{i}", "()") for i in range(5)]
+    monkeypatch.setattr(prepare_data, "BLOCK", 2)
+    write_rows(tmp_path / "e.jsonl", [{"text": "def f3()"}, {"text": "x"}])
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr(prepare_data.time, "sleep", lambda _: pytest.fail("it waits for a rank that has ended"))
+    args = argparse.Namespace(exercises=str(tmp_path / "e.jsonl"), encoder=str(labelled[0] / "tiny.pt"), device="cpu", distance=0.01)
+    close, nearest = prepare_data.near_embeddings(args, problems)
+    assert close == {1: "3"} and nearest["3"]["nearest_line"] == 1
 
 
 def test_a_docstring_copied_without_its_examples_is_found(tmp_path, monkeypatch):

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from conftest import ROOT, run
-from tokenizer import load_tokenizer
+from tokenizer import load_tokenizer, write_ranks
 
 
 def tokenize(*arguments, tokenizer="bytes"):
@@ -130,6 +130,13 @@ def test_a_mistake_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, word
     done = tokenize(*arguments, "--out", tmp_path / "out")
     assert done.returncode and words in done.stderr.splitlines()[-1] and "Traceback" not in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_tokenizer_with_more_ids_than_16_bits_hold_is_refused(tmp_path):
+    tokens = [bytes([i]) for i in range(256)] + [bytes([i, j]) for i in range(256) for j in range(256)]
+    write_ranks(str(tmp_path / "big.tiktoken"), {token: rank for rank, token in enumerate(tokens)})
+    done = tokenize("requirements.txt", "--out", tmp_path / "out", tokenizer=tmp_path / "big.tiktoken")
+    assert done.stderr.splitlines()[-1].endswith("has 65,793 tokens: at most 65,536 fit in train.bin's 16 bits")
 
 
 def test_a_finished_folder_is_not_overwritten(corpus, tmp_path):
