@@ -101,7 +101,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from model import load_model, pick_device, read_checkpoint
+from model import DTYPES, load_model, pick_device, read_checkpoint
 from sample import generate
 from sandbox import Program, Sandbox, SandboxError, Verdict
 from tokenizer import load_tokenizer
@@ -307,7 +307,7 @@ def open_model(args, problems):
     if device.type == "cuda":
         device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
-    model = model.to(device, {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}[args.dtype])
+    model = model.to(device, DTYPES[args.dtype])
     encoding = load_tokenizer(tokenizer)
     texts = [problem.prompt.strip() if args.strip else problem.prompt for problem in problems]
     prompts = [[encoding.eot_token] * args.eot + encoding.encode_ordinary(text) or [encoding.eot_token] for text in texts]
@@ -749,7 +749,7 @@ def evaluate(args):
                 lock = open(os.path.join(part, "lock"), "w")  # held until this run ends
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError:
+                except BlockingIOError:
                     raise SystemExit(f"{out} is in use by another run: wait for it, or choose another --out")
                 write_whole(os.path.join(part, "settings.json"), json.dumps({"settings": settings}).encode())
                 print(f"benchmark {args.benchmark}, {len(problems)} problems: which completions pass all tests of their problem?")

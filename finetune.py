@@ -3,7 +3,7 @@ Finetune a pretrained model on exercises ("Textbooks Are All You Need", arXiv 23
 
     torchrun --nproc_per_node=8 finetune.py configs/finetune_phi1.py              # the paper's: phi-1-base -> phi-1
     python finetune.py configs/finetune_proxy.py --init_from=out/proxy/best.pt
-    python finetune.py configs/finetune_phi1.py --init_from=phi-1/ --out_dir=out/mine   # a Hugging Face folder
+    python finetune.py configs/finetune_phi1.py --init_from=phi-1/ --out_dir=out/mine   # a Hugging Face folder; 29 GB with --micro_batch_size=1
     python finetune.py configs/finetune_phi1.py --plan                            # once init_from is there
 
 Everything is train.py's: the loop, the loader, checkpoints, continuing with the same command. What differs: the weights (and
@@ -14,6 +14,8 @@ otherwise, and its exercises are one flat array of tokens like the pretraining d
 import json
 import os
 from dataclasses import dataclass, replace
+
+import torch
 
 from model import Phi, load_model
 from train import RunConfig, load_config, own_folder, print_plan, run_script, train
@@ -33,8 +35,8 @@ def main(argv):
 
     def start():
         """The pretrained weights in fp32, with this run's dropout."""
-        model, tokenizer = load_model(config.init_from)
-        return Phi.from_state(replace(model.config, dropout=config.dropout), model.float().state_dict(), config.init_from), tokenizer
+        model, tokenizer = load_model(config.init_from, dtype=torch.float32)
+        return Phi.from_state(replace(model.config, dropout=config.dropout), model.state_dict(), config.init_from), tokenizer
 
     if plan:
         return print_plan(config, start()[0].config, "finetune.py", argv)

@@ -6,7 +6,7 @@ phi-1 in one file: the decoder of "Textbooks Are All You Need" (arXiv 2306.11644
     logits, loss = model(idx, targets)                # training
     model = Phi.from_pretrained("phi-1/")             # a Hugging Face folder: microsoft/phi-1 or codegen-350M-mono
     model, tokenizer = load_model("out/phi1/ckpt.pt") # a checkpoint of train.py, or such a folder
-    model.save_pretrained("my-phi/")                  # a folder that transformers, vLLM and llama.cpp's converter load
+    model.save_pretrained("my-phi/")                  # a folder in transformers' format
 
 What differs from GPT-2: attention and MLP run in parallel on one LayerNorm, positions are rotary and only on the first 32
 of the 64 channels of each head, the output matrix is not tied to the embedding, and it has a bias.
@@ -16,6 +16,7 @@ Shape letters, used in every comment of this project:
     H heads (n_head)          K channels of a head      R rotary channels     V rows of the vocabulary
     L layers (n_layer)        S positions that a KV cache has room for
 """
+import copy
 import json
 import os
 from dataclasses import dataclass
@@ -23,6 +24,9 @@ from dataclasses import dataclass
 import torch
 import torch.nn as nn
 import torch.nn.functional as F
+
+
+DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 @dataclass
@@ -59,7 +63,7 @@ def apply_rotary(x, cos, sin):
     """Turn the pairs (j, j + R/2) of the first R channels. x (B, T, H, K); cos, sin (T, 1, R/2) or (B, T, 1, R/2)."""
     half = cos.size(-1)
     a, b, rest = x.split([half, half, x.size(-1) - 2 * half], dim=-1)
-    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1).type_as(x)  # cos is fp32: so is the product
+    return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1).type_as(x)  # under autocast cos is fp32, and so is the product
 
 
 class KVCache:
@@ -78,7 +82,7 @@ class KVCache:
 
     def rows(self, start, stop, window):
         """The same memory, rows start..stop only."""
-        view = object.__new__(KVCache)
+        view = copy.copy(self)
         view.k, view.v, view.lengths, view.window = self.k[:, start:stop], self.v[:, start:stop], self.lengths[start:stop], window
         return view
 
@@ -107,8 +111,8 @@ class Linear(nn.Linear):
     which is the slower one but for Intel's own processors (AMX tells them)."""
     def forward(self, x):
         few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
-        if not (few_rows_of_a_large_matrix and x.is_cpu and torch.is_inference_mode_enabled()
-                and not torch.is_autocast_enabled("cpu") and not torch.compiler.is_compiling() and torch.backends.mkldnn.is_available()):
+        if torch.compiler.is_compiling() or not (few_rows_of_a_large_matrix and x.is_cpu and torch.is_inference_mode_enabled()
+                                                 and not torch.is_autocast_enabled("cpu") and torch.backends.mkldnn.is_available()):
             return super().forward(x)
         if x.dtype == torch.float32 and not torch.cpu._is_amx_tile_supported():
             bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride

@@ -195,7 +195,7 @@ def beside(path, suffix):
 def lock(file, path):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         raise SystemExit(f"another run is writing {path}: wait for it, or choose another --out")
 
 

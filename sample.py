@@ -46,7 +46,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from model import KVCache, load_model, pick_device
+from model import DTYPES, KVCache, load_model, pick_device
 from tokenizer import load_tokenizer
 
 
@@ -246,8 +246,7 @@ def main(args):
     if args.prompt is not None and args.file is not None:
         raise SystemExit("--prompt and --file are both given: one prompt, please")
     device = pick_device(args.device)
-    dtype = {"auto": torch.bfloat16 if device.type == "cuda" else torch.float32, "bf16": torch.bfloat16,
-             "fp16": torch.float16, "fp32": torch.float32}[args.dtype]
+    dtype = DTYPES[("bf16" if device.type == "cuda" else "fp32") if args.dtype == "auto" else args.dtype]
     model, name = load_model(args.model, device, dtype)
     encoding = load_tokenizer(name)
     if args.prompt is not None:

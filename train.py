@@ -13,6 +13,7 @@ The same command again continues a stopped run. A run's folder (out_dir) holds
     best.pt        the weights with the lowest validation loss           step_N.pt   the weights at each of keep_steps
 """
 import ast
+import datetime
 import difflib
 import errno
 import fcntl
@@ -20,6 +21,7 @@ import inspect
 import json
 import math
 import os
+import re
 import shutil
 import signal
 import sys
@@ -33,7 +35,7 @@ import torch._functorch.config
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from model import Phi, PhiConfig, flops_per_token, pick_device, read_checkpoint
+from model import DTYPES, Phi, PhiConfig, flops_per_token, pick_device, read_checkpoint
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
@@ -274,10 +276,10 @@ def set_up_machine(config):
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
-    if world > 1:
-        dist.init_process_group("nccl" if kind == "cuda" else "gloo", device_id=device if kind == "cuda" else None)
+    if world > 1:  # the timeout: while rank 0 writes 28 GB to a slow disk, the others wait in the next exchange
+        dist.init_process_group("nccl" if kind == "cuda" else "gloo", device_id=device if kind == "cuda" else None,
+                                timeout=datetime.timedelta(hours=2))
 
-    name = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
     if config.dtype != "auto":
         dtype, why = config.dtype, "as asked"
     elif kind == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
@@ -293,18 +295,19 @@ def set_up_machine(config):
         compiles, note = False, "not compiled: no C++ compiler found"
     where = torch.cuda.get_device_name(device) if kind == "cuda" else f"{kind}, {torch.get_num_threads()} threads"
     note = f"{world} x {where}; {dtype} ({why}); {note}; torch {torch.__version__}"
-    return Machine(rank, world, device, name[dtype], compiles, note)
+    return Machine(rank, world, device, DTYPES[dtype], compiles, note)
 
 
 # Dense bf16/fp16 peaks in FLOP/s from the vendor's data sheets, first match wins. A GPU that is not listed gets no MFU.
-PEAK_FLOPS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12,
+PEAK_FLOPS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200 NVL": 836e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12,
               "RTX 4090": 165e12, "RTX 3090": 71e12, "L4": 121e12}
 
 
 def peak_flops(device):
     if device.type == "cuda":
         gpu = torch.cuda.get_device_name(device)
-        return next((peak for name, peak in PEAK_FLOPS.items() if name in gpu), None)
+        if not re.search(r"\b(Ti|D|Laptop|MIG)\b", gpu):  # others of the same name, or a slice of one
+            return next((peak for name, peak in PEAK_FLOPS.items() if re.search(rf"\b{name}\b", gpu)), None)
 
 
 # ---- pieces of the loop ----------------------------------------------------------------------------------------------
@@ -342,19 +345,23 @@ def seed_dropout(config, step, micro):
 
 def wrap(model, machine):
     """The model as the loop runs it: with gradients summed over the ranks, and compiled."""
-    if machine.world > 1:
-        model = DistributedDataParallel(model, gradient_as_bucket_view=True)
     if machine.compile:
         # The backward pass computes GELU and the norms again, fused into what reads them, and no matrix product or attention twice:
         # a sequence of phi-1 then keeps 3.0 GB in place of 4.4, and 16 fit beside the optimizer in 80 GB (arithmetic)
         torch._functorch.config.ban_recompute_materialized_backward = False
+        # One graph on several GPUs, too. Cut at DDP's buckets, so that the exchange could overlap with the backward pass, it would keep
+        # 1.2 GB more per sequence; and the exchange takes 0.6% of a step of phi-1 (BENCHMARKS.md)
+        torch._dynamo.config.optimize_ddp = False
         model = torch.compile(model, dynamic=False, options={"cpp.use_decompose_tanh": True})  # CPU: GELU's tanh from one exp
+    if machine.world > 1:
+        model = DistributedDataParallel(model, gradient_as_bucket_view=True)
     return model
 
 
 def update(model, optimizer, scaler, data, config, machine, step, lr):
     """One step: the gradient of this rank's micro-batches, clipped, and AdamW. Returns the mean loss and the norm of the gradient,
-    both on the device and not waited for: the GPU still works through the queue while the next tokens are read."""
+    both on the device and not waited for: one GPU still works through the queue while the next tokens are read (several meet once a
+    step, to learn whether one was told to stop)."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     accumulation = accumulation_of(config, machine.world)
@@ -376,7 +383,7 @@ def update(model, optimizer, scaler, data, config, machine, step, lr):
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.grad_clip or math.inf)
     scaler.step(optimizer)
     scaler.update()
-    optimizer.zero_grad(set_to_none=True)
+    optimizer.zero_grad(set_to_none=machine.world == 1)  # DDP's gradients stay where they are exchanged: no second copy of them
     return step_loss, norm
 
 
@@ -390,7 +397,7 @@ def evaluate(model, val, config, machine):
     for i in range(0, len(starts), config.micro_batch_size):
         tokens = val.read(starts[i:i + config.micro_batch_size]).to(machine.device)
         with machine.autocast():
-            total += model(tokens[:, :-1], tokens[:, 1:])[1].double().item() * len(tokens)
+            total += model(tokens[:, :-1], tokens[:, 1:])[1].item() * len(tokens)
     model.train()
     return machine.sum(total) / n
 
@@ -476,20 +483,25 @@ def print_plan(config, c, script, argv):
           f"run      {config.max_steps:,} steps = {short(tokens)} tokens; {flops / 1e9:.3f} GFLOP per token, "
           f"{tokens * flops:.2e} FLOP in all")
     for kept in config.keep_steps:
-        print(f"         step_{kept}.pt is reached after {short(kept * step_tokens)} tokens")
+        print(f"         step_{kept}.pt is " + (f"reached after {short(kept * step_tokens)} tokens" if kept <= config.max_steps else "not reached"))
     if os.path.exists(os.path.join(config.data_dir, "meta.json")):
         train_tokens = read_meta(config.data_dir)["train"]["tokens"]
         print(f"data     {config.data_dir}: {train_tokens:,} tokens, {tokens / train_tokens:.1f} passes over them")
     else:
         print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {tokens / 7e9:.2g} passes")
-    # On each device: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes ...
+    # On each device: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices,
+    # the buckets that gradients are exchanged in are a second copy of these during the first two steps ...
     fixed = 18 * parameters
-    # ... and per token what compiled code keeps for the backward pass: of each block, in 16 bits, q, k and v before the rotation (v is a
+    # ... and per token what compiled code keeps for the backward pass in 16 bits: of each block, in 16 bits, q, k and v before the rotation (v is a
     # view of all three), q and k after it, and the outputs of attention and fc1; the residual stream in fp32, and two masks of dropout at
-    # a byte per channel; at the end, in 16 bits, the logits and their gradient.
+    # a byte per channel; at the end the logits and their gradient. An evaluation keeps nothing but logits, at 10 bytes each: it is not compiled.
     sequence = T * (c.n_layer * (2 * (6 * c.n_embd + c.n_inner) + 4 * c.n_embd + 2 * c.n_embd) + 4 * c.vocab_size)
-    print(f"memory   {short(fixed + config.micro_batch_size * sequence, 'G')}B{'' if kind == 'cpu' else ' per GPU'}, an estimate: {short(fixed, 'G')}B for weights, "
-          f"gradients and AdamW + {config.micro_batch_size} sequences x {short(sequence, 'G')}B\n"
+    evaluation = 14 * parameters + 10 * config.micro_batch_size * T * c.vocab_size
+    memory = max(fixed + config.micro_batch_size * sequence, evaluation)
+    print(f"memory   {short(memory, 'G')}B{'' if kind == 'cpu' else ' per GPU'}, an estimate: "
+          + (f"of an evaluation, with {config.micro_batch_size} x {T:,} x {c.vocab_size:,} logits" if memory == evaluation else
+             f"{short(fixed, 'G')}B for weights, gradients and AdamW + {config.micro_batch_size} sequences x {short(sequence, 'G')}B if compiled")
+          + ("" if kind == "cpu" else f"; of several GPUs {short(4 * parameters, 'G')}B more at the start") + "\n"
           f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and each step_N.pt")
     for gpu in ("A100", "H100") if kind == "cuda" else ():
         hours = tokens * flops / (0.5 * PEAK_FLOPS[gpu]) / 3600
@@ -668,7 +680,7 @@ def train(config, new_model):
             if logging:
                 speed = (step - clock_step) * step_tokens / (time.time() - clock)
                 mfu = f"{speed / machine.world * flops / peak:.0%}" if peak else "n/a"
-                log(loss=mean_loss, lr=lr, grad_norm=norm, tokens=step * step_tokens, tok_per_s=speed)
+                log(loss=mean_loss, lr=lr, grad_norm=norm if math.isfinite(norm) else None, tokens=step * step_tokens, tok_per_s=speed)
                 if chief:
                     print(progress_line(config, step, mean_loss, lr, norm, step_tokens, speed, mfu), flush=True)
             if validating:
@@ -696,20 +708,31 @@ def start_wandb(config):
         import wandb
     except ImportError:
         raise SystemExit("wandb = True needs the package wandb: pip install wandb")
-    name = os.path.basename(os.path.normpath(config.out_dir))
-    return wandb.init(project="phi1", name=name, config=asdict(config), dir=config.out_dir)
+    path, known = os.path.join(config.out_dir, "wandb_id"), None  # a run that is continued goes on in the same curves
+    if os.path.exists(path):
+        with open(path) as f:
+            known = f.read()
+    run = wandb.init(project="phi1", name=os.path.basename(os.path.normpath(config.out_dir)), config=asdict(config), dir=config.out_dir,
+                     id=known, resume="allow")
+    with open(path, "w") as f:
+        f.write(run.id)
+    return run
 
 
 def run_script(main):
     """main(sys.argv[1:]), so that a user's mistake is one line, said once: the other ranks give rank 0 the time to say it."""
-    try:
-        main(sys.argv[1:])
+    def leave(code):
         if dist.is_initialized():
             dist.destroy_process_group()
             # torch's threads may ask for the interpreter's lock while it shuts down, which would abort a rank that is done
             sys.stdout.flush()
             sys.stderr.flush()
-            os._exit(0)
+            os._exit(code or 0)
+        raise SystemExit(code)
+
+    try:
+        main(sys.argv[1:])
+        leave(0)
     except KeyboardInterrupt:
         raise SystemExit(130)
     except OSError as error:  # a full disk, no permission, a file in the place of a folder
@@ -718,10 +741,8 @@ def run_script(main):
         message = f"{error.filename or 'a file'}: {error.strerror}"
     except SystemExit as error:
         if not isinstance(error.code, str):
-            raise
+            leave(error.code)
         message = error.code
-    else:
-        return
     if int(os.environ.get("RANK", 0)) > 0:
         time.sleep(3)
         raise SystemExit(1)

@@ -9,7 +9,7 @@ n_layer = 4
 n_head = 4
 n_embd = 128
 rotary_dim = 16           # half of each head's 32 channels, as in phi-1
-init_std = 0.08           # 0.02 at phi-1's width of 2048 is 0.08 here: the same scale of what a layer puts out
+init_std = 0.08           # 0.02 at phi-1's width of 2048 is 0.08 here: so that what a layer puts out has the same scale
 
 batch_size = 8            # x 128 = 1,024 tokens per step: so little data is best read in many small steps
 micro_batch_size = 8

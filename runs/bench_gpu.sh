@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Every GPU row of BENCHMARKS.md on one H100 or H200, in under ten minutes (not run yet): torch 2.11 or later, no network.
+# Every GPU row of BENCHMARKS.md on one H100 or H200, in under ten minutes (not run yet): torch 2.11 or later, numpy, tiktoken, tqdm and,
+# for one row, transformers; no network. PHI1_BENCHMARKS names the folder with HumanEval.jsonl.gz, if HumanEval's row is wanted.
 #   bash runs/bench_gpu.sh [CHECKOUT_OF_NANOGPT]
 # phi-1 at its real shape, random weights, random tokens. Rows go to out/bench_gpu/rows.jsonl, the table comes last. The most important
 # rows come first, and a row that would start after nine minutes is left out and named. Look at the column "attention": a system's CUDA
@@ -13,17 +14,17 @@ rm -rf "$OUT"; mkdir -p "$OUT"
 nvidia-smi --query-gpu=name,memory.total,driver_version,clocks.max.sm --format=csv,noheader | tee "$OUT/gpu.txt"
 
 row() {  # row NAME COMMAND...: its JSON lines, with the name in front
-    local name=$1 log="$OUT/${1//[^a-zA-Z0-9]/_}.log"; shift
+    local name=$1 log="$OUT/${1//[^a-zA-Z0-9]/_}.log" most=${MOST:-150}; shift
     local left=$((570 - SECONDS))
     if [ "$left" -lt 30 ]; then echo "not run, no time left: $name"; return; fi
     echo; echo "== $name ($SECONDS s)"
-    timeout "$((left < 150 ? left : 150))" "$@" > "$log" 2>&1 || echo "failed ($?): $(tail -n 1 "$log" | cut -c1-200)"
+    timeout "$((left < most ? left : most))" "$@" > "$log" 2>&1 || echo "failed ($?): $(tail -n 1 "$log" | cut -c1-200)"
     grep -v '^{' "$log" | tail -n 12
     grep '^{' "$log" | sed "s/^{/{\"row\": \"$name\", /" >> "$OUT/rows.jsonl"
 }
 phi1() { local name=$1; shift; row "$name" python bench.py train configs/phi1.py --accumulation=2 --steps=8 --rounds=4 "$@"; }
 
-phi1 "phi1, micro-batch 16, as configured"
+MOST=300 phi1 "phi1, micro-batch 16, as configured"
 python - "$OUT/phi1.pt" <<'END'
 import sys, torch
 from dataclasses import asdict
@@ -35,10 +36,11 @@ torch.save({"model": model.state_dict(), "model_config": asdict(model.config), "
 END
 row "decode" python bench.py sample "$OUT/phi1.pt"
 [ -z "${PHI1_BENCHMARKS:-}" ] ||
-    row "HumanEval greedy, bf16, every completion 512 tokens long" bash -c "time python eval_humaneval.py $OUT/phi1.pt --dtype bf16 --out $OUT/humaneval"
-phi1 "phi1, micro-batch 20" --micro_batch_size=20
+    row "HumanEval greedy, bf16, every completion 512 tokens long" bash -c \
+        "python eval_humaneval.py $OUT/phi1.pt --dtype bf16 --out $OUT/humaneval && echo '{\"command\": \"eval_humaneval\", \"seconds, start to results\": '\$SECONDS'}'"
 phi1 "phi1, micro-batch 12" --micro_batch_size=12
 phi1 "phi1, micro-batch 8" --micro_batch_size=8
+grep -q " [0-9]\{5\} MiB" "$OUT/gpu.txt" || phi1 "phi1, micro-batch 20" --micro_batch_size=20  # 86 GB by arithmetic: where there are 100 or more
 # levers, at a quarter of the depth, which compiles in a quarter of the time
 phi1 "6 layers" --n_layer=6
 phi1 "6 layers, flash attention forced" --n_layer=6 --attention=flash

@@ -134,7 +134,7 @@ class Task(NamedTuple):
         return source, FILTERS[source.makes][self.filter], mapped, REDUCTIONS[mapped.makes][self.reduction]
 
     def is_held_out(self, seed):
-        """An eighth of the combinations of a filter, a map and a reduction, with all sources: drawn by hash."""
+        """An eighth of those combinations of a filter, a map and a reduction in which the first two do something: drawn by hash, for all sources."""
         whole = "all" != self.filter and "same" != self.map
         return whole and hashlib.sha256(f"{seed} {self.filter} {self.map} {self.reduction}".encode()).digest()[0] < 32
 
@@ -229,7 +229,7 @@ def problem(number, task, rng):
 
 
 def source_files(limit, packages):
-    """The source of the Python that runs this and, if asked for, of the packages installed for it: up to `limit` bytes in a fixed
+    """The source of the Python that runs this and, if asked for, of the packages installed for it: up to `limit` characters in a fixed
     order, without tests."""
     paths, left = sysconfig.get_paths(), limit
     for root in [paths["stdlib"]] + [paths["purelib"]] * packages:
@@ -308,7 +308,7 @@ val loss is in nats per token of held-out text of the row's own kind and does no
     print("""
 What this shows: a model that read about operations one by one and in other combinations writes functions for combinations that it
 never met, and the same model, after as many steps on ordinary code, writes none. What it does not show: that this holds for problems
-beyond this little language of some thousand tasks, or at another size. The paper's own figures, at 350M and 1.3B parameters: 12% and 17%
+beyond this little language of about 1,100 tasks, or at another size. The paper's own figures, at 350M and 1.3B parameters: 12% and 17%
 of HumanEval after raw code, 20% and 29% after textbooks, 45% and 51% after exercises.""")
 
 

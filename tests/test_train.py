@@ -8,10 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import numpy as np
 import pytest
 import torch
+import torch.distributed as dist
 
 import finetune
 import train
@@ -219,6 +221,22 @@ def test_two_ranks_equal_one_with_twice_the_accumulation(data, tmp_path, referen
         assert [x for x in b if x is not None] == pytest.approx([x for x in a if x is not None], rel=2e-5)
 
 
+def test_ranks_hold_their_gradients_once_and_compile_one_graph(data, tmp_path, monkeypatch):
+    graphs, compile = [], torch.compile
+    monkeypatch.setattr(torch, "compile", lambda model, dynamic, options: compile(model, dynamic=dynamic, backend=lambda graph, _: graphs.append(1) or graph))
+    config, _ = load_config(TrainConfig, tiny_run(data, tmp_path) + ["--n_embd=640", "--micro_batch_size=2"])  # 40 MB: two of DDP's buckets and more
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        raw_model, machine = Phi(config.model_config()), train.Machine(0, 2, torch.device("cpu"), torch.float32, True, "")
+        model, optimizer = train.wrap(raw_model, machine), train.make_optimizer(raw_model, config)
+        for step in range(3):
+            train.update(model, optimizer, torch.amp.GradScaler("cpu", enabled=False), Windows(os.path.join(data, "train.bin"), 32, 1), config, machine, step, 1e-3)
+        storages = {p.grad.untyped_storage().data_ptr() for p in raw_model.parameters()}
+    finally:
+        dist.destroy_process_group()
+    assert len(graphs) == 1 and 1 < len(storages) < 6 < len(list(raw_model.parameters()))
+
+
 def test_a_run_killed_in_its_first_evaluation_or_whose_log_is_gone_continues(data, tmp_path, monkeypatch, reference):
     monkeypatch.setattr(train, "evaluate", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
     with pytest.raises(KeyboardInterrupt):
@@ -419,6 +437,23 @@ def test_a_gpu_config_without_a_gpu_says_what_to_do(capsys):
     train.main(["configs/phi1.py", "--plan"])
     plan = capsys.readouterr().out
     assert "1,418,270,720 parameters" in plan and "75.5B tokens" in plan and "50.3B" in plan and "6.86e+20" in plan
+
+
+def test_wandb_gets_every_entry_and_a_continued_run_goes_on_under_its_id(data, tmp_path, monkeypatch):
+    asked, logged = [], []
+    run = types.SimpleNamespace(id="abc", log=lambda entry, step: logged.append((step, *map(entry.get, NUMBERS))), finish=lambda: None)
+    monkeypatch.setitem(sys.modules, "wandb", types.SimpleNamespace(init=lambda **how: asked.append((how["id"], how["resume"])) or run))
+    for _ in range(2):
+        train.main(tiny_run(data, tmp_path / "run") + ["--wandb=True", "--max_steps=8"])
+    assert asked == [(None, "allow"), ("abc", "allow")] and logged == log_of(tmp_path / "run", *NUMBERS)
+
+
+@pytest.mark.parametrize("gpu, peak", [("NVIDIA H100 80GB HBM3", 989e12), ("NVIDIA H100 PCIe", 756e12), ("NVIDIA A100-SXM4-80GB", 312e12), ("NVIDIA L4", 121e12),
+                                       ("NVIDIA L40", None), ("NVIDIA GeForce RTX 4090", 165e12), ("NVIDIA GeForce RTX 4090 Laptop GPU", None),
+                                       ("NVIDIA GeForce RTX 3090 Ti", None), ("NVIDIA H100 80GB HBM3 MIG 1g.10gb", None)])
+def test_only_a_gpu_whose_peak_is_known_gets_an_mfu(monkeypatch, gpu, peak):
+    monkeypatch.setattr(torch.cuda, "get_device_name", lambda _: gpu)
+    assert train.peak_flops(torch.device("cuda")) == peak
 
 
 def test_a_plan_refuses_what_the_run_would_and_speaks_of_the_device(capsys):
