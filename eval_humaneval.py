@@ -749,8 +749,9 @@ def evaluate(args):
                 lock = open(os.path.join(part, "lock"), "w")  # held until this run ends
                 try:
                     fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except BlockingIOError:
-                    raise SystemExit(f"{out} is in use by another run: wait for it, or choose another --out")
+                except OSError as error:
+                    raise SystemExit(f"{out} is in use by another run: wait for it, or choose another --out" if isinstance(error, BlockingIOError) else
+                                     f"{out} cannot be locked ({error.strerror}): choose an --out on another file system")
                 write_whole(os.path.join(part, "settings.json"), json.dumps({"settings": settings}).encode())
                 print(f"benchmark {args.benchmark}, {len(problems)} problems: which completions pass all tests of their problem?")
                 seconds, canonical = judge_canonical(box, problems)  # before hours of generation: a broken sandbox shows now

@@ -195,8 +195,9 @@ def beside(path, suffix):
 def lock(file, path):
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SystemExit(f"another run is writing {path}: wait for it, or choose another --out")
+    except OSError as error:
+        raise SystemExit(f"another run is writing {path}: wait for it, or choose another --out" if isinstance(error, BlockingIOError) else
+                         f"{path} cannot be locked ({error.strerror}): choose an --out on another file system")
 
 
 @contextmanager
@@ -209,7 +210,7 @@ def whole_file(path):
     try:
         with raw:
             raw.truncate(0)  # of a run that was killed
-            with gzip.open(raw, "wb", compresslevel=4) if path.endswith(".gz") else nullcontext(raw) as f:
+            with gzip.GzipFile("", "wb", 4, raw, mtime=0) if path.endswith(".gz") else nullcontext(raw) as f:  # no name, no time: the same bytes
                 yield f
             raw.flush()
             os.fsync(raw.fileno())
@@ -253,7 +254,11 @@ def tell_corrupt(path, lines):
 
 def read_documents(path):
     """Yield (line number, record) of the documents of a .jsonl(.gz): objects with a "text" that is not blank."""
-    for number, record in read_jsonl(path, lambda record: None if isinstance(record.get("text"), str) else "no 'text'"):
+    def fault(record):
+        if not isinstance(record.get("text"), str):
+            return "no 'text'"
+        return "half a character" if re.search("[\ud800-\udfff]", record["text"]) else None
+    for number, record in read_jsonl(path, fault):
         if record["text"].strip():
             yield number, record
 
@@ -506,7 +511,7 @@ def error_of(status, data):
     if not isinstance(error, dict):
         return {"message": f"HTTP {status}: {one_line(error)}", "says": text}
     message, code = error.get("message") or json.dumps(error.get("detail", error)), error.get("code") or error.get("type")
-    return {"message": f"HTTP {status}: {one_line(message)}" + (f" ({code})" if code else ""), "says": json.dumps(error), "code": str(code),
+    return {"message": f"HTTP {status}: {one_line(message)}" + (f" ({one_line(code)})" if code else ""), "says": json.dumps(error), "code": str(code),
             "param": error.get("param")}
 
 
@@ -539,7 +544,7 @@ def answer_of(reply):
         text = "".join(part["text"] for part in text if isinstance(part, dict) and isinstance(part.get("text"), str))
     finish = finish.lower() if isinstance(finish, str) else finish
     if not (finish in ENDS or finish in (None, "", "tool_calls", "function_call") and text):
-        return None, f"finish_reason {'length' if finish in ('max_tokens', 'model_length') else finish}"
+        return None, f"finish_reason {'length' if finish in ('max_tokens', 'model_length') else one_line(finish)}"
     text = text.rpartition("</think>")[2].strip() if isinstance(text, str) else ""  # some servers leave the reasoning in
     if text.startswith("<think>"):
         text = ""  # it never came to an end
@@ -654,6 +659,8 @@ class Client:
                 if not self.answered and attempt >= 2 and isinstance(cause, NewConnectionError):
                     raise SystemExit(f"no server answers at {self.where}: start it, or correct OPENAI_BASE_URL")
             kind = kind_of(status, error) if status else "later"
+            if status == 404 and path.startswith("/batches/"):
+                raise Refused(error)
             if kind == "stop":
                 raise SystemExit(self.explain(status, error, path))
             if kind == "refuse":
@@ -688,7 +695,7 @@ class Client:
         elif status == 403:
             why = "does not let us in"
         elif path.startswith(("/files", "/batches")):
-            why = f"has no Batch API, or has forgotten {path}: run without --batch, or remove the .batches.json beside the answers"
+            why = "has no Batch API: run without --batch"
         else:
             names = []
             with suppress(Exception):  # a hint only
@@ -790,9 +797,9 @@ class Answers:
                 found = record["settings"]
             else:
                 self.count(number, record)
-        if found != settings and self.done:
+        if self.done and differing(found, settings):
             raise SystemExit(f"{path} was not made with these settings ({differing(found, settings)} differ): move it away, or choose another --out")
-        if found != settings:  # a new file, or one that was begun and holds no answer yet
+        if not self.done and found != settings:  # a new file, or one that was begun and holds no answer yet
             self.file.truncate(0)
             self.lines, self.useless = 0, []
             self.write({"settings": settings})
@@ -840,7 +847,7 @@ class Answers:
         why, last = listed(Counter(record["rejected"] for record in self.useless), 3), len(self.useless)
         if len(refused) >= REFUSALS:
             advice = "correct the server, or the option that it names"
-        elif "context" in why:
+        elif "context" in why or "too large" in why:
             advice = f"give the model a longer context, or lower --max_tokens (now {client.settings['max_tokens']})"
         else:
             advice = f"raise --max_tokens (now {client.settings['max_tokens']}), or switch off the model's reasoning at the server"
@@ -853,8 +860,8 @@ class Answers:
 
 
 def differing(a, b):
-    """The names of the settings that differ."""
-    return ", ".join(sorted(name for name in {**a, **b} if a.get(name) != b.get(name)))
+    """The names of the settings that differ; max_tokens may, as it changes no answer that is kept."""
+    return ", ".join(sorted(name for name in {**a, **b} if a.get(name) != b.get(name) and name != "max_tokens"))
 
 
 def key_of(prompt):
@@ -984,11 +991,14 @@ def ask_in_batches(client, items, answers, total):
         try:
             with open(note) as f:
                 noted = json.load(f)
-            settings, under_way = noted["settings"], noted["batches"]
-            sent = sum(len(dict(entry["keys"])) for entry in under_way)
-        except (ValueError, TypeError, KeyError):
+            settings, sent = dict(noted["settings"]), 0
+            for entry in noted["batches"]:
+                under_way.append({"keys": {key: dict(about) for key, about in entry["keys"].items()},
+                                  **{name: entry[name] for name in ("file", "tried", "batch")}})
+                sent += len(entry["keys"])
+        except (ValueError, TypeError, KeyError, AttributeError):
             raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
-        if settings != answers.settings:
+        if differing(settings, answers.settings):
             raise SystemExit(f"{note}: batches are on their way that were asked with other settings ({differing(settings, answers.settings)} "
                              "differ): give those again, or another --out")
         print(f"{len(under_way)} batches of an earlier run, with {sent:,} prompts, are picked up")
@@ -1007,32 +1017,41 @@ def ask_in_batches(client, items, answers, total):
         save()
         if not under_way and not refused:
             break
-        before, reason, pause, started, silent = answers.lines, "", 0.25, time.time(), Counter()
+        before, refused_before, reason, lost, pause, started, looks = answers.lines, set(client.refused), "", "", 0.25, time.time(), Counter()
         while under_way:
             for entry in [*under_way]:
-                batch = client.call("GET", f"/batches/{entry['batch']}", need="id")
-                done = fields_of(batch.get("request_counts")).get("completed")
-                done = done if isinstance(done, int) else 0
-                print(f"\r{entry['batch']}: {batch.get('status')}, {done:,} of {len(entry['keys']):,} lines, "
-                      f"{(time.time() - started) / 60:.0f} min   ", end="", flush=True)
-                if batch.get("status") in ("completed", "failed", "expired", "cancelled"):
-                    print()
-                    if batch["status"] == "completed" and done and not (batch.get("output_file_id") or batch.get("error_file_id")):  # not yet, on some servers
-                        silent[entry["batch"]] += 1
-                        if silent[entry["batch"]] == TRIES:
-                            raise SystemExit(f"{client.where} has done {entry['batch']} and names no file with its answers: the same command looks again")
-                        continue
+                name, batch = entry["batch"], {"status": "not there"}
+                with suppress(Refused):
+                    batch = client.call("GET", f"/batches/{name}", need="id")
+                status, done = batch.get("status"), fields_of(batch.get("request_counts")).get("completed")
+                done = done if isinstance(done, int) else None
+                print(f"\r{name}: {status}, {done or 0:,} of {len(entry['keys']):,} lines, {(time.time() - started) / 60:.0f} min   ", end="", flush=True)
+                if status not in ("completed", "failed", "expired", "cancelled", "not there"):
+                    continue
+                print()
+                # On some servers a batch can be asked for, and names its files, a while after it began and ended
+                if (status == "not there" or status != "failed" and done != 0 and not batch.get("output_file_id")) and looks[name] < TRIES:
+                    looks[name] += 1
+                    continue
+                if status == "completed" and done != 0 and not (batch.get("output_file_id") or batch.get("error_file_id")):
+                    raise SystemExit(f"{client.where} has done {name} and names no file with its answers: the same command looks again")
+                if status in ("cancelled", "not there"):
+                    lost = f"{client.where}: {name} " + ("was cancelled" if status == "cancelled" else "is not known there any more")
+                if status != "not there":
                     reason = take_batch(client, batch, entry["keys"], todo, answers) or reason
-                    under_way.remove(entry)
-                    save()
+                under_way.remove(entry)
+                save()
             if under_way:
                 client.sleep(pause)
                 pause = min(60, pause * 1.5)
         answers.stop_if_useless(client)
         if refused:
             raise SystemExit(f"{client.where} refuses a batch: {refused[0]}. The same command tries it again; a smaller --count makes smaller ones")
-        if todo and answers.lines == before and not reason.startswith("sent"):
-            raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again")
+        if todo and lost:
+            raise SystemExit(f"{lost}. The same command asks anew what it did not answer")
+        if todo and answers.lines == before and client.refused == refused_before:
+            raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again; a smaller "
+                             "--count makes smaller ones")
 
 
 def chunks_for(client, todo, sent, answers):
@@ -1061,18 +1080,18 @@ def create_batch(client, entry, save):
     connection cut), the server's list is searched first: a second batch for this file would be paid a second time. Returns why
     the server refuses, if it does."""
     for attempt in range(TRIES):
-        for _ in range(3 * entry["tried"]):  # a request that was cut may still be at work
-            after, mine = "", []
+        for wait in (0, 1, 2, 4, 8, 16) if entry["tried"] else ():  # a request that was cut may still be at work
+            client.sleep(wait)
+            after = ""
             for _ in range(20):
                 page = client.call("GET", f"/batches?limit=100{after}", need="data")
-                mine += [batch["id"] for batch in page["data"] if batch.get("input_file_id") == entry["file"]]
-                if mine or not page.get("has_more"):
+                found = [*map(fields_of, page["data"] or [])]
+                if mine := [batch["id"] for batch in found if batch.get("input_file_id") == entry["file"]]:
+                    entry["batch"] = mine[0]
+                    return save()
+                if not found or not page.get("has_more"):
                     break
-                after = f"&after={page['data'][-1]['id']}"
-            if mine:
-                entry["batch"] = mine[0]
-                return save()
-            client.sleep(0.5)
+                after = f"&after={found[-1].get('id')}"
         entry["tried"] = True
         save()
         try:
@@ -1093,35 +1112,39 @@ def take_batch(client, batch, abouts, todo, answers):
     next batch. Reading a batch twice adds nothing: lines are joined on custom_id."""
     errors = fields_of(batch.get("errors")).get("data") or batch.get("errors") or []
     reason = "; ".join(one_line(fields_of(error).get("message") or error) for error in (errors if isinstance(errors, list) else [errors])[:3])
-    for name in filter(batch.get, ("error_file_id", "output_file_id")):  # the useless first: they are no sign if others are of use
-        for _ in range(3):
-            data = client.call("GET", f"/files/{batch[name]}/content")
-            with suppress(ValueError):
-                rows = [json.loads(line) for line in data.splitlines() if line.strip()]
+    completed = fields_of(batch.get("request_counts")).get("completed")
+    for wait in (1, 5, 20, None):
+        rows = []
+        with suppress(ValueError, RecursionError):
+            for name in filter(batch.get, ("error_file_id", "output_file_id")):  # the useless first: they are no sign if others are of use
+                rows += [json.loads(line) for line in client.call("GET", f"/files/{batch[name]}/content").splitlines() if line.strip()]
+            if len({str(fields_of(row).get("custom_id")) for row in rows}) >= (completed if isinstance(completed, int) else 0):
                 break
+        if wait is None:
+            raise SystemExit(f"{client.where} sends the files of {batch['id']} torn, or without some of its {completed} lines: it is done and paid, "
+                             f"and the same command reads it again (once {batches_of(answers)} is removed, what is missing is asked anew)")
+        client.sleep(wait)
+    for row in rows:
+        key, response = fields_of(row).get("custom_id"), fields_of(fields_of(row).get("response"))
+        if not isinstance(key, str) or key not in abouts or key in answers.done:
+            continue
+        prompt, _ = todo.get(key, ("", None))
+        status, reply = response.get("status_code"), response.get("body")
+        status, reply = int(status) if str(status).isdecimal() else 0, fields_of(reply)
+        if status == 200:
+            text, why = answer_of(reply)
+            record = client.record(text, why, tokens_of(reply, prompt, text), 0.5)
         else:
-            raise SystemExit(f"{client.where} sends {batch[name]} torn: the batch is done and paid, the same command reads it again")
-        for row in rows:
-            key, response = fields_of(row).get("custom_id"), fields_of(fields_of(row).get("response"))
-            if not isinstance(key, str) or key not in abouts or key in answers.done:
+            error = error_of(status, json.dumps(reply if reply else {"error": row.get("error")}).encode())
+            if not status or kind_of(status, error) != "refuse":
+                reason = error["message"]
                 continue
-            prompt, _ = todo.get(key, ("", None))
-            status, reply = response.get("status_code"), response.get("body")
-            status, reply = int(status) if str(status).isdecimal() else 0, fields_of(reply)
-            if status == 200:
-                text, why = answer_of(reply)
-                record = client.record(text, why, tokens_of(reply, prompt, text), 0.5)
-            else:
-                error = error_of(status, json.dumps(reply if reply else {"error": row.get("error")}).encode())
-                if not status or kind_of(status, error) != "refuse":
-                    reason = error["message"]
-                    continue
-                if client.drop({**dict.fromkeys(client.refused), **client.params}, error):
-                    reason = "sent with a parameter that the server refuses"
-                    continue
-                record = client.record(None, error["message"], [0, 0])
-            answers.add({"key": key, "about": abouts[key], **record})
-            todo.pop(key, None)
+            if client.drop({**dict.fromkeys(client.refused), **client.params}, error):
+                reason = f"a parameter is refused ({error['message']})"
+                continue
+            record = client.record(None, error["message"], [0, 0])
+        answers.add({"key": key, "about": abouts[key], **record})
+        todo.pop(key, None)
     return reason
 
 
@@ -1169,7 +1192,7 @@ def make(args, items, keep, dropped, about_prompts, per_answer=1):
         if not kept and len(answers.useless) >= asked > 0:
             answers.take_back()
             raise SystemExit(f"none of the {asked:,} answers can be used: {listed(dropped or answers.again)}. The same command asks them again")
-    print(f"{args.out}: {kept:,} {'labels' if args.stage == 'annotate' else args.stage} kept from {asked:,} answers; dropped: {listed(dropped)}")
+    print(f"{args.out}: {kept:,} {'labels' if args.stage == 'annotate' else args.stage} kept from the answers to {asked:,} prompts; dropped: {listed(dropped)}")
     print(f"all answers so far: {answers.so_far()}, ${answers.usd / max(1, kept):.5f} for each that is kept")
     if answers.stopped:
         print(f"{answers.stopped}: the same command with a larger --budget goes on, nothing is asked twice")
@@ -1632,12 +1655,12 @@ def exercise_items(args):
         yield EXERCISES.format(count=args.per_call, names="\n".join(names), topic=topic), {"topic": topic}
 
 
-FENCE = re.compile(r"^[ \t]*(?:\d+\.[ \t]*)?(```|~~~)[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.S | re.M)
+FENCE = re.compile(r"^[ \t]*(?:(?:[-*]|\**\d+\.\**)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.S | re.M)
 
 
 def exercises_in(answer):
     """Yield (name, program, examples as a test or "") of every exercise in an answer, and (None, reason, "") of what is none."""
-    answer = answer.replace("\r\n", "\n")
+    answer = answer.replace("\r\n", "\n").replace("\r", "\n")
     for block in [block for _, block in FENCE.findall(answer)] or [answer]:
         block = textwrap.dedent(block)
         tree = parsed(block)
@@ -1647,6 +1670,8 @@ def exercises_in(answer):
         for function in functions:
             try:
                 yield check_exercise(block, tree, function)
+            except RecursionError:
+                yield None, "nested too deeply", ""
             except ValueError as error:
                 yield None, str(error), ""
 
@@ -1712,7 +1737,7 @@ def examples_of(doc):
             try:
                 ast.literal_eval(want)
                 lines.append(f"assert ({source}) == ({want})")
-            except (ValueError, SyntaxError, MemoryError, RecursionError):
+            except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # TypeError: {[1], [2]}
                 lines.append(f"assert repr({source}) == {want!r}")
     return "\n".join(lines)
 
@@ -1798,7 +1823,7 @@ def node_types(tree):
         if kind is ast.Import or kind is ast.ImportFrom or (kind is ast.Expr and type(node.value) is ast.Constant and type(node.value.value) is str):
             continue
         if kind is ast.Constant:
-            details.append(node.value)
+            details.append(hex(node.value) if type(node.value) is int else node.value)  # of many digits Python refuses to print the decimal ones
         elif kind is ast.Attribute:
             details.append(node.attr)
         elif kind is ast.Name and hasattr(builtins, node.id):
@@ -2203,9 +2228,9 @@ def main(argv):
         sys.stdout.flush()
         os._exit(1)  # worker processes end with this one; Python would first wait for what they are at
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise SystemExit(f"the disk of {args.out} is full: make room (tokenize needs two bytes per token) and give the same command again; "
-                             "all whole answers and blocks of embeddings are kept")
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+            raise SystemExit(f"the disk of {args.out} is full, or your share of it ({error.strerror}): make room (tokenize needs two bytes per token) and "
+                             "give the same command again; the answers and blocks of embeddings that were written are kept")
         if not error.filename:
             raise
         raise SystemExit(f"{error.filename}: {error.strerror}")  # no permission, a file in the place of a folder

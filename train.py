@@ -548,8 +548,9 @@ def own_folder(folder):
     handle = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        raise SystemExit(f"{folder} is in use by another run: wait for it, or choose another --out_dir")
+    except OSError as error:
+        raise SystemExit(f"{folder} is in use by another run: wait for it, or choose another --out_dir" if isinstance(error, BlockingIOError) else
+                         f"{folder} cannot be locked ({error.strerror}): choose an --out_dir on another file system")
     try:
         yield
     finally:
@@ -736,7 +737,7 @@ def run_script(main):
     except KeyboardInterrupt:
         raise SystemExit(130)
     except OSError as error:  # a full disk, no permission, a file in the place of a folder
-        if not error.filename and error.errno != errno.ENOSPC:
+        if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
         message = f"{error.filename or 'a file'}: {error.strerror}"
     except SystemExit as error:

@@ -246,7 +246,7 @@ class FakeOpenAI:
             else:
                 good.append(row | {"response": {"status_code": 200, "body": self.completion(prompt)}})
                 self.answered[prompt] += 1
-        batch["out"] = {}
+        batch["out"] = {"request_counts": {"total": len(lines), "completed": len(good), "failed": len(bad)}}
         for name, rows in (("output_file_id", good), ("error_file_id", bad)):
             if rows:
                 file = f"file-{next(self.numbers)}"

@@ -268,9 +268,10 @@ def test_answers_to_other_settings_or_prompts_are_never_mixed(tmp_path, client):
     path = str(tmp_path / "a.jsonl")
     with FakeOpenAI() as server:
         ask_all(client(server), words(10), path, {"prompts": "1"}).file.close()
-        for other in ({"temperature": 0.9}, {"max_tokens": 51}):
+        for other in ({"temperature": 0.9}, {"reasoning_effort": "low"}):
             with pytest.raises(SystemExit, match=f"was not made with these settings.*{next(iter(other))}"):
                 ask_all(client(server, **other), words(10), path, {"prompts": "1"})
+        ask_all(client(server, max_tokens=51), words(10), path, {"prompts": "1"}).file.close()  # as our own advice may be: nothing is asked again
         with pytest.raises(SystemExit, match="prompts differ"):
             ask_all(client(server), words(10), path, {"prompts": "2"})
         answers = ask_all(client(server), words(10, start=5), path, {"prompts": "1"})
@@ -468,6 +469,103 @@ def test_the_advice_after_useless_or_refused_batches_can_be_followed(tmp_path, c
             ask_all(client(server), words(20), str(tmp_path / "b.answers.jsonl"), batch=True)
         gc.collect()
         assert len(ask_all(client(server), words(5), str(tmp_path / "b.answers.jsonl"), batch=True).done) == 5
+
+
+@pytest.fixture
+def quick(monkeypatch):
+    """Waits are counted, not waited for."""
+    waited, sleep = [], Client.sleep
+    monkeypatch.setattr(Client, "sleep", lambda self, seconds: waited.append(seconds) or sleep(self, 0.001))
+    return waited
+
+
+@pytest.mark.parametrize("status, counts, name", [("completed", False, "output_file_id"), ("expired", True, "output_file_id"), ("completed", True, "output_file_id"),
+                                                  ("completed", None, "output_file_id")])
+def test_a_batch_that_names_its_files_later_is_looked_at_again_and_paid_once(tmp_path, client, quick, status, counts, name):
+    with FakeOpenAI() as server:
+        shown, looks = server.shown, Counter()
+
+        def late(batch, poll=False):
+            view = shown(batch, poll)
+            if view["status"] == "completed":
+                looks[batch["id"]] += 1
+                view = {key: value for key, value in view.items() if key != name or looks[batch["id"]] > 3} | {"status": status, "error_file_id": None}
+                if not counts:
+                    view["request_counts"] = counts and {}
+            return view
+        server.shown = late
+        assert len(ask_all(client(server), words(20), str(tmp_path / "a.answers.jsonl"), batch=True).done) == 20
+        assert set(server.answered.values()) == {1} and len(server.batches) == 1
+
+
+@pytest.mark.parametrize("torn", [lambda data: data[:data.rfind(b"\n", 0, -1) + 1], lambda data: b"", lambda data: b'{"object": "list", "data": []}', lambda data: data[:-9]])
+def test_a_file_of_answers_that_comes_short_is_read_again_and_not_paid_again(tmp_path, client, quick, torn):
+    with FakeOpenAI() as server:
+        run_batch, path = server.run_batch, str(tmp_path / "a.answers.jsonl")
+
+        def short(batch):
+            run_batch(batch)
+            whole.append((batch["out"]["output_file_id"], server.files[batch["out"]["output_file_id"]]))
+            server.files[whole[-1][0]] = torn(whole[-1][1])
+        whole, server.run_batch = [], short
+        with pytest.raises(SystemExit, match="torn, or without some of its 20 lines"):
+            ask_all(client(server), words(20), path, batch=True)
+        gc.collect()
+        server.files.update(whole)
+        assert len(ask_all(client(server), words(20), path, batch=True).done) == 20 and set(server.answered.values()) == {1}
+
+
+def test_a_parameter_that_is_refused_though_it_was_not_sent_ends_the_run(tmp_path, client, quick):
+    with FakeOpenAI() as server:
+        run_batch = server.run_batch
+
+        def refuse(batch):
+            run_batch(batch)
+            file = batch["out"].pop("output_file_id")
+            rows = [json.loads(line) | {"response": {"status_code": 400, "body": {"error": {"message": "Unsupported parameter: temperature", "param": "temperature"}}}}
+                    for line in server.files[file].splitlines()]
+            server.files[file] = "".join(json.dumps(row) + "\n" for row in rows).encode()
+            batch["out"] |= {"error_file_id": file, "request_counts": {"completed": 0}}
+        server.run_batch = refuse
+        with pytest.raises(SystemExit, match="brought no answer: a parameter is refused .HTTP 400: Unsupported parameter: temperature"):
+            ask_all(client(server), words(5), str(tmp_path / "a.answers.jsonl"), batch=True)
+        assert len(server.batches) == 2
+
+
+@pytest.mark.parametrize("what, says", [("gone", "is not known there any more"), ("cancelled", "was cancelled")])
+def test_a_batch_that_is_gone_or_cancelled_is_named_after_the_others_are_taken_and_asked_anew_by_the_next_run(tmp_path, client, quick, monkeypatch, what, says):
+    monkeypatch.setattr(prepare_data, "BATCH_LINES", 10)
+    with FakeOpenAI() as server:
+        reply, shown, path = server.reply, server.shown, str(tmp_path / "a.answers.jsonl")
+
+        def without_the_first(handler, data):
+            if what == "gone" and handler.path.endswith("/" + next(iter(server.batches), "none")):
+                return server.error(handler, 404, "No batch found")
+            return reply(handler, data)
+        server.reply = without_the_first
+        server.shown = lambda batch, poll=False: (shown(batch, poll) if what == "gone" or batch["id"] != next(iter(server.batches)) else
+                                                  {"id": batch["id"], "status": "cancelled", "request_counts": {"completed": 0}})
+        with pytest.raises(SystemExit, match=f"{says}. The same command asks anew.*20 answers"):
+            ask_all(client(server), words(30), path, batch=True)
+        gc.collect()
+        server.reply, server.shown = reply, shown
+        assert len(ask_all(client(server), words(30), path, batch=True).done) == 30
+
+
+@pytest.mark.parametrize("empty", [{"data": None}, {"data": [], "has_more": True}, {"data": ["x", None], "has_more": True}])
+def test_a_start_whose_outcome_is_not_known_is_looked_up_for_half_a_minute_in_any_list(tmp_path, client, quick, empty):
+    with FakeOpenAI(cut_batch_create=1) as server:
+        reply, lists = server.reply, []
+
+        def late(handler, data):
+            if handler.command == "GET" and handler.path.startswith("/v1/batches?"):
+                lists.append(1)
+                if len(lists) < 4 or "after" in handler.path:
+                    return server.send(handler, 200, empty if len(lists) < 4 else {"data": []})
+            return reply(handler, data)
+        server.reply = late
+        assert len(ask_all(client(server), words(20), str(tmp_path / "a.answers.jsonl"), batch=True).done) == 20
+        assert len(server.batches) == 1 and sum(quick) >= 1
 
 
 def test_a_batch_larger_than_the_budget_is_cut_to_it(tmp_path, client):
@@ -772,7 +870,8 @@ def test_an_answer_with_the_line_ends_of_windows_holds_the_same_exercises():
 @pytest.mark.parametrize("example, test", [
     ("print(f(1), f(2))\n1 2", "assert ' '.join(map(str, [f(1), f(2)])) == '1 2'"), ("print(*f(2))\n1 2", "assert ' '.join(map(str, [*f(2)])) == '1 2'"),
     ("print(f(1)); print(f(2))\n1\n2", "print(f(1)); print(f(2))"), ("x = f(1)", "x = f(1)"), ("f(1)\n<f>", "assert repr(f(1)) == '<f>'"),
-    ("for x in f(2): print(x)\n1\n2", "for x in f(2): print(x)"), ("f(1)\n1", "assert (f(1)) == (1)")])
+    ("for x in f(2): print(x)\n1\n2", "for x in f(2): print(x)"), ("f(1)\n1", "assert (f(1)) == (1)"),
+    ("f(1)\n{[1], [2]}", "assert repr(f(1)) == '{[1], [2]}'"), ("f(1)\n{[1]: 2}", "assert repr(f(1)) == '{[1]: 2}'")])
 def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(example, test):
     assert prepare_data.examples_of(f">>> {example}\n") == test
 
@@ -787,9 +886,17 @@ def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(exampl
     ("def f(x: List[int]):\n    'doc'\n    return sum(x)", "uses a name that is not defined"),
     ("def g(x):\n    'doc'\n    return x + 1\n\ndef f(x):\n    'doc'\n    return g(x)", "uses a name that is not defined"),
     ("async def f(x):\n    'doc'\n    return x + 1", "an async function"),
+    ("def f(x):\n    '''doc\n    >>> print(" + "1+" * 600 + "1)\n    1\n    '''\n    return x + 1", "nested too deeply"),
     ("def f(x):\n    '''doc\n    >>>f(1)\n    '''\n    return x + 1", "malformed examples")])
 def test_what_is_no_exercise_is_dropped_with_its_reason(code, reason):
     assert [program for name, program, _ in prepare_data.exercises_in(f"```python\n{code}\n```") if name is None] == [reason]
+
+
+def test_old_line_ends_and_numbers_of_many_digits_are_code_like_any_other():
+    (name, program, _), = prepare_data.exercises_in("import os\rimport re\rdef f(x):\r    'doc'\r    return re.sub(x, x, os.sep)\r")
+    assert name == "f" and program.startswith("import os\nimport re\n\n\ndef f")
+    long = "def f(x):\n    'doc'\n" + "    x = x + 0x" + "f" * 5000 + "\n" + "    x = x + 1\n" * 20 + "    return x\n"
+    assert not prepare_data.near_duplicate(long, prepare_data.Seen())
 
 
 def test_what_a_pattern_binds_is_defined():
