@@ -389,6 +389,8 @@ def tokenize(args):
     what a core does, whatever else keeps the machine busy."""
     import multiprocessing
     from prepare_data import SUFFIXES, files_below, read_file
+    from tokenizer import load_tokenizer
+    load_tokenizer("codegen")  # in this process first: downloads the ranks once, or says why not
     paths, sizes = [], []
     for path in files_below(args.folder, SUFFIXES[0], []):
         with contextlib.suppress(ValueError, OSError):

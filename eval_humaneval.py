@@ -71,6 +71,8 @@ def parse_args():
         args.temperature = 0.0 if args.num_samples == 1 else 0.2 if largest == 1 else 0.8
     elif args.temperature == 0 and args.num_samples > 1:
         parser.error(f"--temperature 0 makes {args.num_samples} equal completions: take -n 1, or a temperature above 0")
+    if args.seed < 0:
+        parser.error(f"--seed is {args.seed}; it must be at least 0")
     return args
 
 
@@ -181,7 +183,7 @@ def fetch(name):
                 data = answer.read()
         except OSError as error:
             raise SystemExit(f"{path} is not there, and its download failed ({error}): put {file} from {address} there, or into a "
-                             "folder that PHI1_BENCHMARKS names; --benchmark unseen needs no download")
+                             "folder that PHI1_BENCHMARKS names; only the benchmark `unseen` needs no download")
     try:
         digest = hashlib.sha256(json.dumps(json.loads(data)).encode() if file.endswith(".json") else data).hexdigest()
     except ValueError:
@@ -719,6 +721,9 @@ def evaluate(args):
     chief = rank == 0  # the chief prints, judges and writes the results; all ranks generate
     if world > 1:
         dist.init_process_group("gloo", timeout=datetime.timedelta(days=7))
+    for path in filter(None, [args.samples, *args.paths]):
+        if not os.path.exists(path):  # before a benchmark is downloaded
+            raise SystemExit(f"{path} is not there: name a checkpoint, a Hugging Face folder or, with --samples, a file")
     problems, data_sha256 = load_benchmark(args.benchmark, args.shots)
     everything, problems = problems, problems[:args.limit]
     splits = read_similar(args.similar, problems) if args.similar else {}

@@ -44,11 +44,14 @@ class PhiConfig:
     init_std: float = 0.02       # of all matrices before training; 0.02 is made for phi-1's width
 
     def __post_init__(self):
+        for name in ("vocab_size", "context", "n_layer", "n_head", "n_embd", "rotary_dim"):
+            if type(getattr(self, name)) is not int or getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a whole number above 0")
         self.n_inner = self.n_inner or 4 * self.n_embd
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
-        if self.rotary_dim % 2 or not 0 < self.rotary_dim <= self.n_embd // self.n_head:
-            raise ValueError(f"rotary_dim {self.rotary_dim} must be even, above 0, and at most the "
+        if self.rotary_dim % 2 or self.rotary_dim > self.n_embd // self.n_head:
+            raise ValueError(f"rotary_dim {self.rotary_dim} must be even and at most the "
                              f"{self.n_embd // self.n_head} channels of a head (n_embd / n_head)")
 
 
@@ -70,8 +73,8 @@ class KVCache:
     """Keys and values of all layers for generation, allocated once. Rows are independent sequences of their own length.
 
     k, v: (L, B, H, S, K). lengths: (B,) int64, the tokens that each row holds; whoever calls the model advances it.
-    window: how many positions from 0 on the next tokens may look at, at least the longest row with its new tokens; 0 where
-    the rows are empty, so that new tokens see each other only. An int, so that no step waits for the device to learn it.
+    window: attention reads the positions 0..window-1, which must cover the longest row with its new tokens; 0 means empty rows and
+    plain causal attention among the new tokens. An int, so that no step waits for the device to learn it.
     """
     def __init__(self, config, rows, room, device=None, dtype=None):
         shape = (config.n_layer, rows, config.n_head, room, config.n_embd // config.n_head)
@@ -106,9 +109,8 @@ class KVCache:
 
 
 class Linear(nn.Linear):
-    """nn.Linear, but where a CPU generates, a few rows meet a large matrix in the form that takes the least time beyond reading the
-    weights from memory (BENCHMARKS.md has the figures): in bf16 with the weights on the left, in fp32 through oneDNN instead of MKL,
-    which is the slower one but for Intel's own processors (AMX tells them)."""
+    """nn.Linear, but where a CPU generates, the product of a few rows and a large matrix takes the fastest kernel (BENCHMARKS.md has
+    the figures): in bf16 with the weights on the left; in fp32 oneDNN's, except on Intel's processors (known by AMX), where MKL's is."""
     def forward(self, x):
         few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
         if torch.compiler.is_compiling() or not (few_rows_of_a_large_matrix and x.is_cpu and torch.is_inference_mode_enabled()
@@ -144,7 +146,7 @@ class Attention(nn.Module):
                 k, v = keys[:, :, :mask.size(-1)], values[:, :, :mask.size(-1)]
         dropout = self.dropout if self.training else 0.0
         if self.training and not dropout and mask is None and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):  # a CPU's fused kernel takes three times as long to go back in bf16 as in fp32
+            with torch.autocast("cpu", enabled=False):  # the backward pass of a CPU's fused kernel takes three times as long in bf16
                 y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
         else:
             y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None)
@@ -174,7 +176,7 @@ class Phi(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        # _weight: the constructor would draw numbers, which are drawn anew below or come from a file
+        # _weight skips nn.Embedding's own init: weights are drawn below, or loaded
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd, _weight=torch.empty(config.vocab_size, config.n_embd))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
         self.norm = nn.LayerNorm(config.n_embd, eps=1e-5)
@@ -225,8 +227,8 @@ class Phi(nn.Module):
 
     @classmethod
     def from_state(cls, config, state, path):
-        """A model that takes the given tensors as its weights, without drawing random ones first. Where they do not fit the model, the
-        program ends and says so of path, where they came from."""
+        """A model that takes the given tensors as its weights, without drawing random ones first. Where they do not fit, the program
+        ends in a line that names path, where they came from."""
         with torch.device("meta"):
             model = cls(config)
         try:
@@ -252,12 +254,15 @@ class Phi(nn.Module):
             raise SystemExit(f"{folder} is not written: PhiForCausalLM has no place for {beyond[0]}")
         os.makedirs(folder, exist_ok=True)
         c, dtype = self.config, str(self.lm_head.weight.dtype).removeprefix("torch.")
+        K, fraction = c.n_embd // c.n_head, c.rotary_dim / (c.n_embd // c.n_head)
+        if int(fraction * K) < c.rotary_dim:  # which is how it is read: 58 / 100 * 100 is just below 58
+            fraction = (c.rotary_dim + 0.5) / K
         eot = min(50256, c.vocab_size - 1)  # <|endoftext|> of the codegen tokenizer; the last id of any other that is not padded
         tokens = dict(bos_token_id=eot, eos_token_id=eot)
         hf = dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
                   intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
                   num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
-                  initializer_range=c.init_std, layer_norm_eps=1e-5, partial_rotary_factor=c.rotary_dim / (c.n_embd // c.n_head),
+                  initializer_range=c.init_std, layer_norm_eps=1e-5, partial_rotary_factor=fraction,
                   rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
                   attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
                   torch_dtype=dtype, **tokens)
@@ -316,7 +321,7 @@ def pick_device(name):
 def read_checkpoint(path):
     """The dict that train.py saved, its tensors still on disk until they are used. Ends the program on anything else."""
     if not os.path.exists(path):
-        raise SystemExit(f"{path}: no such checkpoint")
+        raise SystemExit(f"{path}: no such checkpoint or folder")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         for key in ("model", "tokenizer", "step"):
@@ -363,7 +368,7 @@ def read_hf_config(folder):
         if kind == "codegen":
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["n_positions"], n_layer=hf["n_layer"], n_head=hf["n_head"],
                              n_embd=hf["n_embd"], n_inner=hf.get("n_inner") or 0, rotary_dim=hf["rotary_dim"]), True
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise SystemExit(f"{folder} is not a Hugging Face folder: {type(error).__name__} at its config.json: {error}")
     raise SystemExit(f"{path}: model_type is {kind!r}; phi (as microsoft/phi-1) and codegen can be loaded")
 
@@ -413,13 +418,16 @@ def hf_names(config):
 def phi_state(config, tensors):
     """PhiForCausalLM's tensors under our names."""
     state = {}
-    beyond = [name for name in tensors if name.startswith(f"model.layers.{config.n_layer}.")]
+    layers = [(name, name.split(".")[2]) for name in tensors if name.startswith("model.layers.")]
+    beyond = [name for name, layer in layers if not layer.isdecimal() or int(layer) >= config.n_layer]
     if beyond:
         raise SystemExit(f"config.json has {config.n_layer} layers, and the file also holds {beyond[0]}")
     for hf_name, name in hf_names(config):
         if hf_name not in tensors:
             raise SystemExit(f"the tensor {hf_name} is missing: not a PhiForCausalLM, or an incomplete download")
         if isinstance(name, tuple):
+            if tensors[hf_name].shape not in ((config.n_embd,) * 2, (config.n_embd,)):
+                raise SystemExit(f"the tensor {hf_name} has the shape {tuple(tensors[hf_name].shape)}, and config.json says {config.n_embd} channels")
             state.setdefault(name[0], [None] * 3)[name[1]] = tensors[hf_name]
         else:
             state[name] = tensors[hf_name]

@@ -177,7 +177,7 @@ def name(first: List[int], second: int) -> int:
 ```
 
 The imports are those that the function needs, of the standard library only; without any, the block starts with def. One function to a
-block, no classes, no input, no printing, no files, nothing random. Work out the results of the examples with care: they will be run.
+block, no classes (where the subject is about them, take its data), no input, no printing, no files, nothing random. Work out the results of the examples with care: they will be run.
 """
 
 
@@ -322,7 +322,7 @@ def source_files(args, below, given):
         if os.path.isdir(source):
             yield from ((number, path) for path in files_below(source, below, args.exclude))
         elif not os.path.isfile(source):
-            raise SystemExit(f"{source} is not there, or no file")
+            raise SystemExit(f"{source} does not exist, or is no file")
         elif not source.endswith(below + given):
             raise SystemExit(f"{source} cannot be a source: folders are, and {', '.join(below + given)} files")
         else:
@@ -1980,7 +1980,7 @@ def decontaminate(args):
     with whole_file(beside(args.out, ".report.json")) as f:
         f.write(json.dumps(report, indent=2).encode())
     for t, row in table.items():
-        print(f"tau {t}: {row['exercises']:,} exercises are as close as that to one of {row['problems']:,} problems of {len(rows):,}")
+        print(f"tau {t}: {row['exercises']:,} exercises are at least as close as that to {row['problems']:,} of {len(rows):,} problems")
     print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}"
           + " (some for two reasons)" * (kept + sum(found.values()) > counts["exercises"])
           + (f"; {counts['no Python']:,} are no Python, their syntax was not compared" if counts["no Python"] else ""))
@@ -2047,13 +2047,14 @@ def tokenize(args):
 
     The order of documents is random but a function of --seed and the sources alone, and memory stays flat: it is an external bucket
     sort by a hash, of which memory holds one bucket, of 32 MB of text or, above 16 GB, of a 512th of it. A document goes to validation by the hash of
-    its text, so adding sources later moves none from one side to the other, and two copies of a text are never on both sides."""
+    its text, so adding sources later moves none from one side to the other, and two copies of a text are never on both sides. Where there
+    is one document in all, its end is for validation."""
     if os.path.exists(os.path.join(args.out, "meta.json")):
         raise SystemExit(f"{args.out} is complete already: remove it to make it anew, or choose another --out")
+    total = input_bytes(args, *SUFFIXES)
     vocab_size = load_tokenizer(args.tokenizer).n_vocab  # in this process first: downloads the ranks once, or says why not
     if vocab_size > 1 << 16:
         raise SystemExit(f"{args.tokenizer} has {vocab_size:,} tokens: at most {1 << 16:,} fit in train.bin's 16 bits")
-    total = input_bytes(args, *SUFFIXES)
     new = not os.path.exists(args.out)
     os.makedirs(args.out, exist_ok=True)
     lock(os.open(args.out, os.O_RDONLY), args.out)  # held until this process ends
@@ -2064,6 +2065,8 @@ def tokenize(args):
         meta = {"tokenizer": args.tokenizer, "vocab_size": vocab_size, "dtype": "uint16", "seed": args.seed, "val_share": args.val,
                 "sources": args.sources, **sort_documents(args, temporary, total)}
         train, val = meta["train"], meta["val"]
+        if train["documents"] + val["documents"] == 1:
+            cut_in_two(temporary, train, val, args.val)
         if not train["documents"] or not val["documents"]:
             raise SystemExit(f"{train['documents']} documents for training and {val['documents']} for validation: "
                              f"both need one; set the share for validation with --val (now {args.val}) or add documents. "
@@ -2080,6 +2083,16 @@ def tokenize(args):
           f"{val['tokens']:,} of {val['documents']:,} for validation")
     print(f"{meta['text_characters'] / (train['tokens'] + val['tokens']):.2f} characters per token; skipped: {listed(meta['skipped'])}")
     print(f"next: python train.py CONFIG --data_dir={args.out} --out_dir=out/NAME, or finetune.py; configs/ has examples")
+
+
+def cut_in_two(folder, train, val, share):
+    """Make a single document's end the text for validation, in the folder's bins and in what meta.json says of them."""
+    tokens = np.concatenate([np.fromfile(os.path.join(folder, f"{split}.bin"), np.uint16) for split in ("train", "val")])
+    at = len(tokens) - math.ceil(share * len(tokens))
+    for split, meta, part in (("train", train, tokens[:at]), ("val", val, tokens[at:])):
+        with whole_file(os.path.join(folder, f"{split}.bin")) as f:
+            f.write(part.tobytes())
+        meta.update(tokens=len(part), documents=int(len(part) > 0), sha256=hashlib.sha256(part.tobytes()).hexdigest())
 
 
 def sort_documents(args, temporary, total):

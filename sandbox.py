@@ -24,11 +24,14 @@ shared memory, keyrings, io_uring, chmod (seccomp); root's powers (capabilities)
 the standard library (Landlock). After each program its processes are gone and its folder is empty, also if the caller dies.
 NOT covered:
 - bugs of the kernel; timing; names, sizes and times of files (site-packages beside the standard library can even be read); many
-  threads for a second or two; without namespaces the sum of many 16 MB files, and the empty folder of a helper that was killed;
+  threads for a second or two; without namespaces the sum of many 16 MB files, a minute or two for a flood of
+  folders on a slow disk, and the folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
 - answers: identity; <, in, hash, copy, del, `with`, `async for`, isinstance, __names__ and == (but with another) on a Remote; nesting
-  beyond a few hundred; more than 16 MB; subclasses (a Counter is a dict, a namedtuple a tuple). An exception's own __str__ and cause;
-- arguments: subclasses and aliases likewise; what a call changes in them, but for containers given by position to a call that does not
+  beyond a few hundred; more than 16 MB; subclasses (a Counter is a dict, a namedtuple a tuple); a generator's
+  return value. An exception's own __str__ and cause; its class, if a module of the standard library has it (json.JSONDecodeError);
+- arguments: subclasses and aliases likewise; of an object of a class that prompt or test defines its class (isinstance, type, match),
+  identity, < and an Enum's ==; exceptions as values; what a call changes in them, but for containers given by position to a call that does not
   raise; attributes of objects, but for those of classes that prompt or test define; async callbacks; calls after f has returned;
 - what else a test shares with f in one process: stdout, os.environ, the seed of random, patches, threads that wait for each other;
 - honest programs that need processes, network, site-packages, chmod, truncate, utime, flock, thread pools of multiprocessing, more than 256
@@ -64,7 +67,8 @@ OUT_OF_MEMORY = 77      # exit code of a process that gives up: it may have no m
 # Messages are lines of JSON. null, booleans, strings, floats and 64-bit ints stand for themselves, [kind, part, part..] for the rest.
 
 KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). What is a subclass crosses as its base class
-    **{t.__name__: (t, list, t) for t in (list, tuple, set, frozenset, collections.deque)},
+    **{t.__name__: (t, list, t) for t in (list, tuple, set, frozenset)},
+    "deque": (collections.deque, lambda v: [v.maxlen, *v], lambda p: collections.deque(p[1:], p[0])),
     "dict": (dict, lambda v: [x for item in v.items() for x in item], lambda p: dict(zip(p[::2], p[1::2], strict=True))),
     "int": (int, lambda v: [hex(v)], lambda p: int(p[0], 16)),  # huge ones, and subclasses of these three
     "float": (float, lambda v: [float(v)], lambda p: p[0]),
@@ -244,6 +248,7 @@ DENIED = """
     chmod 90 -1  fchmod 91 52  fchmodat 268 53  chown 92 -1  fchown 93 55  lchown 94 -1  fchownat 260 54  utime 132 -1
     utimes 235 -1  futimesat 261 -1  utimensat 280 88  setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7  removexattr 197 14
     lremovexattr 198 15  fremovexattr 199 16  truncate 76 45  flock 73 32  inotify_add_watch 254 27
+    fanotify_init 300 262  fanotify_mark 301 263  sync 162 81  syncfs 306 267
 """  # name, x86-64, aarch64. From chmod on: Landlock does not govern these. Mounting: Landlock forbids it, and no capability is left
 LOAD, EQUAL, ANY_BIT, AT_LEAST, GIVE = 0x20, 0x15, 0x45, 0x35, 0x06  # instructions: (what, skips if true, skips if false, value)
 ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026

@@ -132,15 +132,17 @@ def load_config(config_class, argv):
     for name, (value, where) in values.items():
         if name not in types:
             near = difflib.get_close_matches(name, types, n=1)
+            shape_is_given = "init_from" in types and name in {field.name for field in fields(PhiConfig)}
             raise SystemExit(f"{where}: no setting is called {name!r}"
-                             + (f"; did you mean {near[0]!r}?" if near else "; --help lists them"))
+                             + ("; it is one of finetune.py" if name == "init_from" else "; the shape is that of init_from" if shape_is_given else
+                                f"; did you mean {near[0]!r}?" if near else "; --help lists them"))
         want = types[name]
         if want is float and type(value) is int:
             value = float(value)
         if want is tuple and type(value) in (int, list):
             value = tuple(value) if type(value) is list else (value,)
         if type(value) is not want or (want is tuple and not all(type(v) is int for v in value)):
-            kind = "whole numbers" if want is tuple else want.__name__
+            kind = {tuple: "whole numbers", bool: "True or False", str: "a text", int: "a whole number", float: "a number"}[want]
             raise SystemExit(f"{where}: {name} takes {kind}, got {value!r} ({type(value).__name__})")
         settings[name] = value
     config = config_class(**settings)
@@ -156,7 +158,8 @@ def load_config(config_class, argv):
     if config.warmup_steps >= config.max_steps:
         raise SystemExit(f"warmup_steps {config.warmup_steps} leaves no room in max_steps {config.max_steps}")
     if not config.out_dir:
-        raise SystemExit("out_dir is not set: name a settings file, or the folder of the run with --out_dir=out/NAME")
+        raise SystemExit("out_dir is not set: name a settings file, such as configs/demo.py, or the folder of the run with --out_dir=out/NAME; "
+                         "--help lists all settings")
     return config, plan
 
 
@@ -164,6 +167,8 @@ def load_config(config_class, argv):
 
 def read_meta(data_dir):
     """meta.json of a data folder, after checking that both bins have the size it states."""
+    if not data_dir:
+        raise SystemExit("data_dir is not set: name the folder that prepare_data.py tokenize made with --data_dir=data/NAME")
     path = os.path.join(data_dir, "meta.json")
     try:
         with open(path) as f:
@@ -172,7 +177,7 @@ def read_meta(data_dir):
         meta["tokenizer"], meta["vocab_size"], meta["train"]["sha256"]
     except FileNotFoundError:
         raise SystemExit(f"{path} is not there; make it: python prepare_data.py tokenize CODE_FOLDER "
-                         f"--out {data_dir or 'data/NAME'}")
+                         f"--out {data_dir}")
     except (ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"{path} was not written by prepare_data.py tokenize ({type(error).__name__}: {error})")
     for split, size in expected.items():
@@ -316,8 +321,9 @@ def accumulation_of(config, world):
     """Micro-batches of each rank in a step. Ends the program where the batch cannot be dealt out in whole ones."""
     accumulation, rest = divmod(config.batch_size, world * config.micro_batch_size)
     if rest or not accumulation:
-        raise SystemExit(f"batch_size {config.batch_size} is not a multiple of {world} ranks x micro_batch_size "
-                         f"{config.micro_batch_size} = {world * config.micro_batch_size} sequences")
+        each, rest = divmod(config.batch_size, world)
+        raise SystemExit(f"batch_size {config.batch_size} is not a multiple of {world} ranks x micro_batch_size {config.micro_batch_size} = "
+                         f"{world * config.micro_batch_size} sequences" + (f": try --micro_batch_size={math.gcd(each, config.micro_batch_size)}" if not rest else ""))
     return accumulation
 
 
@@ -346,7 +352,7 @@ def seed_dropout(config, step, micro):
 def wrap(model, machine):
     """The model as the loop runs it: with gradients summed over the ranks, and compiled."""
     if machine.compile:
-        # The backward pass computes GELU and the norms again, fused into what reads them, and no matrix product or attention twice:
+        # The backward pass computes GELU and the norms again, fused into what reads them, but no matrix product or attention twice:
         # a sequence of phi-1 then keeps 3.0 GB in place of 4.4, and 16 fit beside the optimizer in 80 GB (arithmetic)
         torch._functorch.config.ban_recompute_materialized_backward = False
         # One graph on several GPUs, too. Cut at DDP's buckets, so that the exchange could overlap with the backward pass, it would keep
@@ -417,7 +423,7 @@ def save(path, content):
         free = shutil.disk_usage(os.path.dirname(path)).free
         reason = error.strerror if isinstance(error, OSError) else "the disk is full, most likely"
         raise SystemExit(f"{path} could not be written ({reason}; {free / 1e9:.3f} GB are free). What was saved before is "
-                         "intact: mend that and give the same command again")
+                         "intact: fix that and give the same command again")
 
 
 def check_same_run(config, checkpoint, meta, machine, path):
@@ -456,7 +462,7 @@ def cut_log(path, step):
 
 def short(x, giga="B"):
     """413k, 2.52B: a large number in four or five characters."""
-    for size, letter in ((1e9, giga), (1e6, "M"), (1e3, "k")):
+    for size, letter in ((1e12, "T"), (1e9, giga), (1e6, "M"), (1e3, "k")):
         if x >= size:
             return f"{x / size:.3g}{letter}"
     return f"{x:.0f}"
@@ -486,7 +492,7 @@ def print_plan(config, c, script, argv):
         print(f"         step_{kept}.pt is " + (f"reached after {short(kept * step_tokens)} tokens" if kept <= config.max_steps else "not reached"))
     if os.path.exists(os.path.join(config.data_dir, "meta.json")):
         train_tokens = read_meta(config.data_dir)["train"]["tokens"]
-        print(f"data     {config.data_dir}: {train_tokens:,} tokens, {tokens / train_tokens:.1f} passes over them")
+        print(f"data     {config.data_dir}: {train_tokens:,} tokens, {tokens / train_tokens:.2g} passes over them")
     else:
         print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {tokens / 7e9:.2g} passes")
     # On each device: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices,
@@ -515,13 +521,15 @@ def print_start(config, model, meta, data, val, accumulation, machine, step):
     T = model.config.context
     step_tokens = config.batch_size * T
     print(f"model    {model.num_params():,} parameters, {flops_per_token(model.config, T) / 1e9:.3f} GFLOP per token\n"
-          f"data     {config.data_dir}: {data.tokens:,} tokens ({meta['tokenizer']}), {config.max_steps * step_tokens / data.tokens:.1f} "
+          f"data     {config.data_dir}: {data.tokens:,} tokens ({meta['tokenizer']}), {config.max_steps * step_tokens / data.tokens:.2g} "
           f"passes over them; validation on {min(config.eval_sequences, val.count) * T:,} of {val.tokens:,}\n"
           f"step     {step_tokens:,} tokens = {machine.world} ranks x {accumulation} micro-batches x {config.micro_batch_size} "
           f"sequences x {T}\n"
-          f"machine  {machine.note}\n"
-          f"run      {config.out_dir}: {f'continues after step {step:,}' if step else 'starts'}; Ctrl-C stops and saves it, the same "
-          "command continues")
+          f"machine  {machine.note}", flush=True)
+    if step == config.max_steps:
+        print(f"run      {config.out_dir}: is finished already, after {step:,} steps", flush=True)
+        return
+    print(f"run      {config.out_dir}: {f'continues after step {step:,}' if step else 'starts'}; Ctrl-C stops and saves it, the same command continues")
     if machine.compile:
         print("         the first step compiles the model, which takes up to a minute or two")
     print("legend   mean loss of the step, nats per token | learning rate | norm of the gradient | speed | share of peak | seen | "
@@ -601,7 +609,7 @@ def train(config, new_model):
         raise SystemExit(f"{config.data_dir} was tokenized with {meta['tokenizer']!r} and the model reads {tokenizer!r}")
     if meta["vocab_size"] > shape.vocab_size:
         raise SystemExit(f"{config.data_dir} has token ids up to {meta['vocab_size'] - 1:,} (tokenizer {meta['tokenizer']!r}) "
-                         f"and the model's vocab_size is {shape.vocab_size:,}")
+                         f"and the model's vocab_size is {shape.vocab_size:,}" + f": --vocab_size={meta['vocab_size']} has room for them" * (tokenizer is None))
     accumulation = accumulation_of(config, machine.world)
     data = Windows(os.path.join(config.data_dir, "train.bin"), T, config.seed)
     val = Windows(os.path.join(config.data_dir, "val.bin"), T, config.seed)
@@ -613,11 +621,11 @@ def train(config, new_model):
         scaler.load_state_dict(checkpoint["scaler"])
     model = wrap(raw_model, machine)  # weights are saved and evaluated through raw_model, so that no file knows about the wrappers
 
-    # A signal sets a flag and the step is finished first. A second Ctrl-C ends the program at once.
+    # A signal sets a flag and the step is finished first
     caught = 0
     def on_signal(number, frame):
         nonlocal caught
-        if number == signal.SIGINT == caught:
+        if number == caught == signal.SIGINT:  # a second Ctrl-C ends the program at once
             raise KeyboardInterrupt
         caught = number
     signal.signal(signal.SIGINT, on_signal)
@@ -669,7 +677,7 @@ def train(config, new_model):
         step += 1
 
         finished = step == config.max_steps
-        stopping = machine.sum(caught) > 0  # all ranks stop if one was told to
+        stopping = machine.sum(caught > 0) > 0  # all ranks stop if one was told to
         validating = finished or step % config.eval_interval == 0 or step in config.keep_steps
         saving = finished or stopping or step % config.save_interval == 0
         logging = validating or step == 1 or step % config.log_interval == 0

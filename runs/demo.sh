@@ -14,7 +14,9 @@ DEMO=demo; [ "$SEED" = 1 ] || DEMO=demo-$SEED
 run() { echo; printf '$'; printf ' %q' "$@"; echo; "$@"; }
 unless() { [ -e "$1" ] || run "${@:2}"; }  # unless FILE COMMAND: what is complete is not made again
 
-# 1. The texts, and problems of which no text has the solution.
+say() { echo; echo "== $*"; }
+
+say "1 of 3: the texts to train on, and problems of which no text has the solution"
 unless data/$DEMO/bpe.tiktoken python runs/miniature.py corpora data/$DEMO --seed "$SEED"
 for text in web textbook exercises; do
     unless data/$DEMO/$text/meta.json \
@@ -22,16 +24,24 @@ for text in web textbook exercises; do
 done
 run python eval_humaneval.py --oracle --benchmark data/$DEMO/problems.jsonl $EVAL  # a sandbox that refuses does so before the training
 
-# 2. Three runs of the same number of steps: the first two from the same random weights, the third from what the second has learned.
+say "2 of 3: three runs of as many steps, the first two from the same random weights, the third from what the second has learned (a minute or so each)"
 run python train.py configs/demo.py --data_dir=data/$DEMO/web --out_dir=out/$DEMO/web --seed="$SEED"
 run python train.py configs/demo.py --data_dir=data/$DEMO/textbook --out_dir=out/$DEMO/textbook --seed="$SEED"
 run python finetune.py configs/finetune_demo.py --init_from=out/$DEMO/textbook/ckpt.pt --data_dir=data/$DEMO/exercises \
     --out_dir=out/$DEMO/exercises --seed="$SEED"
 
-# 3. Which functions do they get right?
+say "3 of 3: which functions do they get right?"
 for text in web textbook exercises; do
     run python eval_humaneval.py out/$DEMO/$text/ckpt.pt --benchmark data/$DEMO/problems.jsonl --out results/$DEMO/$text $EVAL
 done
 run python runs/plot.py out/$DEMO/web out/$DEMO/textbook out/$DEMO/exercises --out out/$DEMO/curves.svg ||
     echo "(the demo goes on without the picture)"
 run python runs/miniature.py table results/$DEMO
+PROMPT=$(python -c 'import json, shlex, sys; print(shlex.quote(json.loads(open(sys.argv[1]).readline())["prompt"]))' data/$DEMO/problems.jsonl)
+cat <<END
+
+files    data/$DEMO/*.jsonl: the texts and problems; results/$DEMO/*/samples.jsonl: what the models wrote; out/$DEMO/curves.svg: the loss
+next     . .venv/bin/activate        # once in each shell, if \`make demo\` has made it
+         python eval_humaneval.py results/$DEMO/textbook results/$DEMO/exercises --compare
+         python sample.py out/$DEMO/exercises/ckpt.pt --temperature 0 --prompt $PROMPT
+END

@@ -208,6 +208,8 @@ REACH = [
     ("ptrace", "import ctypes, os\n" + in_f("return ctypes.CDLL(None).ptrace(16, os.getppid(), 0, 0) + 1"), T, "failed"),
     ("a new namespace", "import ctypes\n" + in_f("return ctypes.CDLL(None).unshare(0x10000000) + 3"), T, "failed"),
     ("root's powers", "import os\n" + in_f("os.setuid(12345)\nreturn 3"), T, "failed"),
+    ("all disks written out, for minutes where they are slow", "import ctypes\n" + in_f("return 3 if ctypes.CDLL(None, use_errno=True).syscall(162) == 0 else 0"), T, "failed"),
+    ("a look at what others open", "import ctypes\n" + in_f("return 3 if ctypes.CDLL(None).syscall(300, 0x200, 0) >= 0 else 0"), T, "failed"),
     ("an io_uring", "import ctypes\n" + in_f("return 3 if ctypes.CDLL(None).syscall(425, 8, bytes(120)) >= 0 else 0"), T, "failed"),
     ("a descriptor of the harness", "import os\n" + in_f("""n = 0
 for fd in range(256):
@@ -271,6 +273,8 @@ HONEST = [(name, code, test, "passed") for name, code, test in [
     ("changes other containers in place", in_f("x[0].add(1)\nx[1]['a'] = 2\ndel x[1]['b']\nx[2].append(3)\nx[3][0] = 7\nx[4]['c'] += 1").replace("f(x)", "f(*x)"),
      "import collections\nx = (set(), {'b': 1}, collections.deque(), bytearray(b'a'), collections.Counter('cc'))\nf(*x)\n"
      "assert x == ({1}, {'a': 2}, collections.deque([3]), bytearray(b'\\7'), collections.Counter('ccc')), x"),
+    ("a deque that forgets, as argument and as answer", "import collections\ndef f(d):\n    d.append(3)\n    return d",
+     "import collections\nd = collections.deque([1, 2], maxlen=2)\ne = f(d)\ne.append(4)\nassert list(d) == [2, 3] and list(e) == [3, 4] and e.maxlen == 2"),
     ("a default argument that grows", "def f(x, seen=[]):\n    seen.append(x)\n    return len(seen)", "f(1), f(1)\nassert f(1) == 3"),
     ("global state", "n = 0\ndef f(x):\n    global n\n    n += 1\n    return n", "f(0), f(0)\nassert f(0) == 3"),
     ("keyword arguments", "def f(a, *b, c=1, **d): return [a, b, c, d]", "assert f(1, 2, c=3, target=4, self=5) == [1, (2,), 3, {'target': 4, 'self': 5}]"),

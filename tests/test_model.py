@@ -4,6 +4,7 @@ import os
 from dataclasses import asdict
 
 import pytest
+import safetensors.torch
 import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
@@ -60,6 +61,22 @@ def test_an_export_in_bf16_loads_in_bf16(tmp_path):
     shaken(Phi(PhiConfig(vocab_size=500, context=64, n_layer=1, n_head=2, n_embd=64))).to(torch.bfloat16).save_pretrained(tmp_path)
     assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path).dtype == torch.bfloat16
     assert Phi.from_pretrained(tmp_path).lm_head.weight.dtype == torch.bfloat16
+
+
+def test_a_share_of_rotary_channels_that_is_no_exact_fraction_is_read_back(tmp_path):
+    ours = shaken(Phi(PhiConfig(vocab_size=500, context=64, n_layer=1, n_head=1, n_embd=100, rotary_dim=58)))  # int(58 / 100 * 100) is 57
+    ours.save_pretrained(tmp_path)
+    assert Phi.from_pretrained(tmp_path).config.rotary_dim == 58
+    assert difference(ours, transformers.AutoModelForCausalLM.from_pretrained(tmp_path), T=60) < 1e-4
+
+
+def test_a_matrix_of_another_shape_is_named(tmp_path):
+    theirs = hf_phi()
+    theirs.save_pretrained(tmp_path)
+    state = {name: t[:, :-1].contiguous() if name == "model.layers.0.self_attn.q_proj.weight" else t for name, t in theirs.state_dict().items()}
+    safetensors.torch.save_file(state, tmp_path / "model.safetensors")
+    with pytest.raises(SystemExit, match="q_proj.weight has the shape"):
+        Phi.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("form", ["safetensors shards", "one bin", "bin shards"])
@@ -228,7 +245,9 @@ def test_dropout_acts_on_attention_and_both_branches_in_training_only():
                                           ({"qk_layernorm": True}, "qk_layernorm"), ({"hidden_act": "relu"}, "hidden_act"),
                                           ({"vocab_size": 77}, "do not fit"), ({"num_hidden_layers": 2}, "2 layers"),
                                           ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}}, "rope_type"),
-                                          ({"hidden_size": "256"}, "not a Hugging Face folder"), (None, "not a Hugging Face folder")])
+                                          ({"hidden_size": "256"}, "not a Hugging Face folder"), ({"vocab_size": None}, "vocab_size is None"),
+                                          ({"num_attention_heads": 0, "num_key_value_heads": 0}, "not a Hugging Face folder"), ({"num_hidden_layers": -1}, "n_layer is -1"),
+                                          ({"max_position_embeddings": 64.0}, "context is 64.0"), (None, "not a Hugging Face folder")])
 def test_a_folder_that_is_no_phi_ends_in_one_line(tmp_path, change, word):
     hf_phi().save_pretrained(tmp_path)
     path = tmp_path / "config.json"

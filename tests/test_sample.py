@@ -214,7 +214,7 @@ def test_a_mistake_ends_in_one_line(checkpoint, arguments, words):
 
 
 def test_a_model_that_is_not_there_ends_in_one_line(tmp_path):
-    assert run("sample.py", tmp_path / "no.pt", "--prompt", "x").stderr == f"{tmp_path / 'no.pt'}: no such checkpoint\n"
+    assert run("sample.py", tmp_path / "no.pt", "--prompt", "x").stderr == f"{tmp_path / 'no.pt'}: no such checkpoint or folder\n"
     (tmp_path / "bad.pt").write_bytes(b"PK\x03\x04" + bytes(500))
     done = run("sample.py", tmp_path / "bad.pt", "--prompt", "x")
     assert "is not a whole checkpoint of train.py" in done.stderr and done.stderr.count("\n") == 1

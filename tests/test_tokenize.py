@@ -119,8 +119,8 @@ def test_what_cannot_be_used_is_skipped_and_counted(tmp_path, ranks):
 
 
 @pytest.mark.parametrize("arguments, words", [
-    (["nowhere"], "nowhere is not there, or no file"), (["empty"], "holds no text"), (["requirements.txt", "--val", "1.5"], "argument --val: 1.5, where 0 to 1 is expected"),
-    (["requirements.txt"], "0 for validation"), (["Makefile"], "Makefile cannot be a source"), (["cut.jsonl.gz"], "cannot be read to its end")])
+    (["nowhere"], "nowhere does not exist, or is no file"), (["empty"], "holds no text"), (["requirements.txt", "--val", "1.5"], "argument --val: 1.5, where 0 to 1 is expected"),
+    (["requirements.txt", "--val", "0"], "0 for validation"), (["Makefile"], "Makefile cannot be a source"), (["cut.jsonl.gz"], "cannot be read to its end")])
 def test_a_mistake_ends_in_one_line_and_leaves_nothing(tmp_path, arguments, words):
     (tmp_path / "empty").mkdir()
     with gzip.open(tmp_path / "whole.gz", "wt") as f:
@@ -137,6 +137,18 @@ def test_a_tokenizer_with_more_ids_than_16_bits_hold_is_refused(tmp_path):
     write_ranks(str(tmp_path / "big.tiktoken"), {token: rank for rank, token in enumerate(tokens)})
     done = tokenize("requirements.txt", "--out", tmp_path / "out", tokenizer=tmp_path / "big.tiktoken")
     assert done.stderr.splitlines()[-1].endswith("has 65,793 tokens: at most 65,536 fit in train.bin's 16 bits")
+
+
+def test_of_a_single_document_the_end_is_for_validation(tmp_path):
+    text = "".join(f"line {i}\n" for i in range(1000))
+    (tmp_path / "input.txt").write_text(text)
+    done = tokenize(tmp_path / "input.txt", "--val", "0.1", "--out", tmp_path / "out")
+    assert done.returncode == 0, done.stderr
+    train, val = (np.fromfile(tmp_path / "out" / f"{split}.bin", dtype=np.uint16) for split in ("train", "val"))
+    assert bytes([*train, *val[:-1]]).decode() == text and val[-1] == 256 and len(val) == -(-(len(text) + 1) // 10)
+    meta = json.loads((tmp_path / "out" / "meta.json").read_text())
+    assert all(meta[split] == {"tokens": len(part), "documents": 1, "sha256": hashlib.sha256(part.tobytes()).hexdigest()}
+               for split, part in (("train", train), ("val", val)))
 
 
 def test_a_finished_folder_is_not_overwritten(corpus, tmp_path):

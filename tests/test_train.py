@@ -320,15 +320,16 @@ def refused(function, *arguments):
 
 
 @pytest.mark.parametrize("argument, words", [
-    ("--n_layers=4", "no setting is called 'n_layers'; did you mean 'n_layer'?"), ("--n_layer=four", "n_layer takes int, got 'four'"),
-    ("--n_layer=4.0", "n_layer takes int, got 4.0 (float)"), ("--compile=1", "compile takes bool"), ("--max_steps", "--max_steps=VALUE"),
-    ("--n_layer=True", "n_layer takes int, got True"), ("--batch_size=0", "batch_size is 0; it must be at least 1"), ("--learning_rate=nan", "learning_rate"),
+    ("--n_layers=4", "no setting is called 'n_layers'; did you mean 'n_layer'?"), ("--n_layer=four", "n_layer takes a whole number, got 'four'"),
+    ("--n_layer=4.0", "n_layer takes a whole number, got 4.0 (float)"), ("--compile=1", "compile takes True or False"), ("--max_steps", "--max_steps=VALUE"),
+    ("--n_layer=True", "n_layer takes a whole number, got True"), ("--batch_size=0", "batch_size is 0; it must be at least 1"), ("--learning_rate=nan", "learning_rate"),
     ("--learning_rate=-1.0", "at least 0"), ("--dropout=1.0", "below 1"), ("--dtype=int8", "bf16, fp16, fp32"), ("--device=tpu", "cuda"),
     ("--warmup_steps=40", "leaves no room"), ("--keep_steps=('a',)", "whole numbers"), ("--beta1=1.5", "beta1 is 1.5"),
     ("--seed=99999999999999999999", "seed"), ("--n_head=5", "n_head 5"), ("--rotary_dim=7", "rotary_dim 7"),
-    ("--batch_size=10", "batch_size 10 is not a multiple of 1 ranks x micro_batch_size 4 = 4"), ("--vocab_size=200", "vocab_size is 200"),
+    ("--batch_size=10", "batch_size 10 is not a multiple of 1 ranks x micro_batch_size 4 = 4"), ("--vocab_size=200", "vocab_size is 200: --vocab_size=257 has room"),
     ("--context=100000", "one window takes 100,001"), ("--data_dir=nowhere", "prepare_data.py tokenize"), ("configs/none.py", "configs/none.py"),
-    ("README.md", "not a file of plain assignments"), ("--out_dir=", "out_dir is not set")])
+    ("README.md", "not a file of plain assignments"), ("--out_dir=", "out_dir is not set"), ("--data_dir=", "data_dir is not set"),
+    ("configs/finetune_demo.py", "no setting is called 'init_from'; it is one of finetune.py")])
 def test_a_mistake_ends_in_one_line_and_changes_nothing(data, tmp_path, argument, words):
     assert words in refused(train.main, tiny_run(data, tmp_path / "run") + [argument])
     assert not (tmp_path / "run").exists()
@@ -457,7 +458,9 @@ def test_only_a_gpu_whose_peak_is_known_gets_an_mfu(monkeypatch, gpu, peak):
 
 
 def test_a_plan_refuses_what_the_run_would_and_speaks_of_the_device(capsys):
-    assert "batch_size 9 is not a multiple of 1 ranks" in refused(train.main, ["configs/demo.py", "--batch_size=9", "--plan"])
+    assert "batch_size 9 is not a multiple of 1 ranks x micro_batch_size 8 = 8 sequences: try --micro_batch_size=1" in refused(
+        train.main, ["configs/demo.py", "--batch_size=9", "--plan"])
+    assert "'n_layer'; the shape is that of init_from" in refused(finetune.main, ["configs/finetune_demo.py", "--n_layer=6"])
     train.main(["configs/demo.py", "--device=cpu", "--plan"])
     assert "GPU" not in capsys.readouterr().out
     train.main(["configs/proxy.py", "--plan"])
