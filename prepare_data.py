@@ -177,7 +177,8 @@ def name(first: List[int], second: int) -> int:
 ```
 
 The imports are those that the function needs, of the standard library only; without any, the block starts with def. One function to a
-block, no classes (where the subject is about them, take its data), no input, no printing, no files, nothing random. Work out the results of the examples with care: they will be run.
+block, no classes (where the subject is about them, take its data), no input, no printing, no files, nothing random. Work out the results
+of the examples with care: they will be run.
 """
 
 

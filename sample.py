@@ -54,9 +54,10 @@ def choose(logits, temperature, top_k, top_p, uniform):
     """One token id per row. logits (B, V) fp32; uniform (B,), one random number in [0, 1) per row.
 
     Keeps the top_k most probable tokens (0: all), of those the fewest that reach a share of top_p, in the order and with the
-    meaning that transformers gives them, but of equally probable tokens all or none. The id is where the cumulative probability passes the row's number: a draw from the
-    distribution with a number that belongs to the row alone. Ids stay in the vocabulary's order and sums are in fp64, so
-    that rounding, which differs with the size of a batch, does not shift one token's interval to another.
+    meaning that transformers gives them, but of equally probable tokens all or none. The id is where the cumulative
+    probability passes the row's number: a draw from the distribution with a number that belongs to the row alone. Ids stay in
+    the vocabulary's order and sums are in fp64, so that rounding, which differs with the size of a batch, does not shift one
+    token's interval to another.
     """
     if temperature == 0:
         return logits.argmax(-1)
@@ -155,9 +156,11 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
 
     Yields (i, j, token) as tokens are made, for sample j of prompt i, and (i, j, None) where that sample has ended: at
     <|endoftext|> (which is not yielded), after max_new_tokens, at the end of the context, or where stop(i, j, tokens so far)
-    is true. Ends the program where the model's logits after a prompt are not numbers. Up to batch_size samples run at once, as
-    rows of their own length; where one ends, the next takes its place. A prompt is read once for its n samples. Sample (i, j) has its own random numbers, a function of (seed, i, j), so in fp32
-    the text practically does not depend on batch_size. Ids that the tokenizer does not have (the embedding is padded) are never chosen.
+    is true. Ends the program where the model's logits after a prompt are not numbers.
+
+    Up to batch_size samples run at once, as rows of their own length; where one ends, the next takes its place. A prompt is read
+    once for its n samples. Sample (i, j) has its own random numbers, a function of (seed, i, j), so in fp32 its text practically
+    does not depend on batch_size. Ids that the tokenizer does not have (the embedding is padded) are never chosen.
     todo: the samples (i, j) to make, those of a prompt one after the other, where not all are wanted: a rank's share, or what
     an interrupted run has left. Their text is the same as among all.
     fixed: steps in few fixed shapes, the next one started before the tokens of the last are looked at, so that a device that

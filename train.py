@@ -322,8 +322,9 @@ def accumulation_of(config, world):
     accumulation, rest = divmod(config.batch_size, world * config.micro_batch_size)
     if rest or not accumulation:
         each, rest = divmod(config.batch_size, world)
+        fitting = math.gcd(each, config.micro_batch_size)
         raise SystemExit(f"batch_size {config.batch_size} is not a multiple of {world} ranks x micro_batch_size {config.micro_batch_size} = "
-                         f"{world * config.micro_batch_size} sequences" + (f": try --micro_batch_size={math.gcd(each, config.micro_batch_size)}" if not rest else ""))
+                         f"{world * config.micro_batch_size} sequences" + ("" if rest else f": try --micro_batch_size={fitting}"))
     return accumulation
 
 
