@@ -11,7 +11,7 @@ test: .venv/installed-dev
 	.venv/bin/python -m pytest -q tests
 
 .venv/installed: requirements.txt
-	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, and $(PYTHON) is " + sys.version.split()[0] + ": PYTHON=python3.12 make $(MAKECMDGOALS)")'
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 10) and "Python 3.10 or later is needed, and " + sys.executable + " is " + sys.version.split()[0] + ": PYTHON=python3.12 make $(MAKECMDGOALS)")'
 	$(PYTHON) -m venv .venv
 	@echo "installing torch and the other packages into .venv: about a minute, with the CUDA libraries of pip's default for Linux several GB"
 	.venv/bin/python -m pip install -q -r requirements.txt

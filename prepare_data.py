@@ -695,6 +695,8 @@ class Client:
             why = "gives no more credit: add some and give the same command again"
         elif status == 403:
             why = "does not let us in"
+        elif path.startswith("/files/"):
+            why = f"has forgotten {path}, the answers of a batch. If they are gone for good, remove the .batches.json beside the answers: then they are asked anew"
         elif path.startswith(("/files", "/batches")):
             why = "has no Batch API: run without --batch"
         else:
@@ -979,12 +981,13 @@ def batches_of(answers):
 def ask_in_batches(client, items, answers, total):
     """The same through the Batch API. What is on its way is noted beside the answers, in .batches.json, before each step that
     costs: {"settings", "batches": [{"keys": {key: about}, "file": id of the uploaded file, "tried": was the batch asked for, "batch": its id}, ...]}."""
-    note, under_way = batches_of(answers), []
+    note, under_way, gone = batches_of(answers), [], []
+    todo, begun = {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
 
     def save():
-        if under_way:
+        if under_way or gone:
             with whole_file(note) as f:
-                f.write(json.dumps({"settings": answers.settings, "batches": under_way}).encode())
+                f.write(json.dumps({"settings": answers.settings, "batches": under_way + gone}).encode())
         elif os.path.exists(note):
             os.remove(note)
 
@@ -994,16 +997,17 @@ def ask_in_batches(client, items, answers, total):
                 noted = json.load(f)
             settings, sent = dict(noted["settings"]), 0
             for entry in noted["batches"]:
-                under_way.append({"keys": {key: dict(about) for key, about in entry["keys"].items()},
-                                  **{name: entry[name] for name in ("file", "tried", "batch")}})
-                sent += len(entry["keys"])
+                keys = entry["keys"]
+                if isinstance(keys, list):  # as an earlier version noted them
+                    keys = {key: todo[key][1] for key in keys if key in todo}
+                under_way.append({"keys": {key: dict(about) for key, about in keys.items()}, **{name: entry[name] for name in ("file", "tried", "batch")}})
+                sent += len(keys)
         except (ValueError, TypeError, KeyError, AttributeError):
             raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
         if differing(settings, answers.settings):
             raise SystemExit(f"{note}: batches are on their way that were asked with other settings ({differing(settings, answers.settings)} "
                              "differ): give those again, or another --out")
         print(f"{len(under_way)} batches of an earlier run, with {sent:,} prompts, are picked up")
-    todo, begun = {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
     while todo or under_way:
         chunks = chunks_for(client, todo, {key for entry in under_way for key in entry["keys"]}, answers)
         if answers.stopped and len(answers.done) > begun and sum(map(len, chunks)) < len(todo) / 10:
@@ -1018,12 +1022,15 @@ def ask_in_batches(client, items, answers, total):
         save()
         if not under_way and not refused:
             break
-        before, refused_before, reason, lost, pause, started, looks = answers.lines, set(client.refused), "", "", 0.25, time.time(), Counter()
+        before, refused_before, reason, cancelled, pause, started, looks = answers.lines, set(client.refused), "", "", 0.25, time.time(), Counter()
         while under_way:
             for entry in [*under_way]:
                 name, batch = entry["batch"], {"status": "not there"}
-                with suppress(Refused):
+                try:
                     batch = client.call("GET", f"/batches/{name}", need="id")
+                except Refused as error:
+                    if not str(error).startswith("HTTP 404"):
+                        raise
                 status, done = batch.get("status"), fields_of(batch.get("request_counts")).get("completed")
                 done = done if isinstance(done, int) else None
                 print(f"\r{name}: {status}, {done or 0:,} of {len(entry['keys']):,} lines, {(time.time() - started) / 60:.0f} min   ", end="", flush=True)
@@ -1036,10 +1043,12 @@ def ask_in_batches(client, items, answers, total):
                     continue
                 if status == "completed" and done != 0 and not (batch.get("output_file_id") or batch.get("error_file_id")):
                     raise SystemExit(f"{client.where} has done {name} and names no file with its answers: the same command looks again")
-                if status in ("cancelled", "not there"):
-                    lost = f"{client.where}: {name} " + ("was cancelled" if status == "cancelled" else "is not known there any more")
-                if status != "not there":
+                if status == "not there":
+                    gone.append(entry)
+                else:
                     reason = take_batch(client, batch, entry["keys"], todo, answers) or reason
+                if status == "cancelled":
+                    cancelled = name
                 under_way.remove(entry)
                 save()
             if under_way:
@@ -1048,8 +1057,11 @@ def ask_in_batches(client, items, answers, total):
         answers.stop_if_useless(client)
         if refused:
             raise SystemExit(f"{client.where} refuses a batch: {refused[0]}. The same command tries it again; a smaller --count makes smaller ones")
-        if todo and lost:
-            raise SystemExit(f"{lost}. The same command asks anew what it did not answer")
+        if gone:
+            raise SystemExit(f"{client.where} does not know {gone[0]['batch']}, with {len(gone[0]['keys']):,} prompts: with the key, the project and the "
+                             f"OPENAI_BASE_URL that began it, the same command picks it up. If it is gone for good, remove {note}: then they are asked anew")
+        if todo and cancelled:
+            raise SystemExit(f"{client.where}: {cancelled} was cancelled. The same command asks anew what it did not answer")
         if todo and answers.lines == before and client.refused == refused_before:
             raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again; a smaller "
                              "--count makes smaller ones")
@@ -1115,15 +1127,16 @@ def take_batch(client, batch, abouts, todo, answers):
     reason = "; ".join(one_line(fields_of(error).get("message") or error) for error in (errors if isinstance(errors, list) else [errors])[:3])
     completed = fields_of(batch.get("request_counts")).get("completed")
     for wait in (1, 5, 20, None):
-        rows = []
-        with suppress(ValueError, RecursionError):
-            for name in filter(batch.get, ("error_file_id", "output_file_id")):  # the useless first: they are no sign if others are of use
-                rows += [json.loads(line) for line in client.call("GET", f"/files/{batch[name]}/content").splitlines() if line.strip()]
-            if len({str(fields_of(row).get("custom_id")) for row in rows}) >= (completed if isinstance(completed, int) else 0):
-                break
-        if wait is None:
-            raise SystemExit(f"{client.where} sends the files of {batch['id']} torn, or without some of its {completed} lines: it is done and paid, "
-                             f"and the same command reads it again (once {batches_of(answers)} is removed, what is missing is asked anew)")
+        rows, torn = [], False
+        for name in filter(batch.get, ("error_file_id", "output_file_id")):  # the useless first: they are no sign if others are of use
+            for line in filter(bytes.strip, client.call("GET", f"/files/{batch[name]}/content").splitlines()):
+                try:
+                    rows.append(json.loads(line))
+                except (ValueError, RecursionError):
+                    torn = True
+        torn = torn or len({str(fields_of(row).get("custom_id")) for row in rows}) < (completed if isinstance(completed, int) else 0)
+        if not torn or wait is None:
+            break
         client.sleep(wait)
     for row in rows:
         key, response = fields_of(row).get("custom_id"), fields_of(fields_of(row).get("response"))
@@ -1146,6 +1159,9 @@ def take_batch(client, batch, abouts, todo, answers):
             record = client.record(None, error["message"], [0, 0])
         answers.add({"key": key, "about": abouts[key], **record})
         todo.pop(key, None)
+    if torn:
+        raise SystemExit(f"{client.where} sends the files of {batch['id']} torn, or without some of its {completed} lines: what came is kept, and the same "
+                         f"command reads them again. If that does not help, remove {batches_of(answers)}: then what is missing is asked anew")
     return reason
 
 
@@ -2232,6 +2248,7 @@ def parse_args(argv=None):
 
 def main(argv):
     warnings.simplefilter("ignore", SyntaxWarning)  # of the compiler, about code that others wrote
+    args = None
     try:
         args = parse_args(argv)
         STAGES[args.stage][0](args)

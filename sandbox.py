@@ -68,7 +68,7 @@ OUT_OF_MEMORY = 77      # exit code of a process that gives up: it may have no m
 
 KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). What is a subclass crosses as its base class
     **{t.__name__: (t, list, t) for t in (list, tuple, set, frozenset)},
-    "deque": (collections.deque, lambda v: [v.maxlen, *v], lambda p: collections.deque(p[1:], p[0])),
+    "deque": (collections.deque, lambda v: [collections.deque.maxlen.__get__(v), *v], lambda p: collections.deque(p[1:], p[0])),
     "dict": (dict, lambda v: [x for item in v.items() for x in item], lambda p: dict(zip(p[::2], p[1::2], strict=True))),
     "int": (int, lambda v: [hex(v)], lambda p: int(p[0], 16)),  # huge ones, and subclasses of these three
     "float": (float, lambda v: [float(v)], lambda p: p[0]),

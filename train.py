@@ -304,7 +304,7 @@ def set_up_machine(config):
 
 
 # Dense bf16/fp16 peaks in FLOP/s from the vendor's data sheets, first match wins. A GPU that is not listed gets no MFU.
-PEAK_FLOPS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200 NVL": 836e12, "H200": 989e12, "A100": 312e12, "L40S": 362e12,
+PEAK_FLOPS = {"H100 PCIe": 756e12, "H100 NVL": 835e12, "H100": 989e12, "H200 NVL": 836e12, "H200": 989e12, "GH200": 989e12, "A100": 312e12, "L40S": 362e12,
               "RTX 4090": 165e12, "RTX 3090": 71e12, "L4": 121e12}
 
 
@@ -469,6 +469,10 @@ def short(x, giga="B"):
     return f"{x:.0f}"
 
 
+def passes(number):
+    return f"{number:.2g} passes" if number < 10 else f"{number:,.0f} passes"
+
+
 def duration(hours):
     return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"
 
@@ -493,9 +497,9 @@ def print_plan(config, c, script, argv):
         print(f"         step_{kept}.pt is " + (f"reached after {short(kept * step_tokens)} tokens" if kept <= config.max_steps else "not reached"))
     if os.path.exists(os.path.join(config.data_dir, "meta.json")):
         train_tokens = read_meta(config.data_dir)["train"]["tokens"]
-        print(f"data     {config.data_dir}: {train_tokens:,} tokens, {tokens / train_tokens:.2g} passes over them")
+        print(f"data     {config.data_dir}: {train_tokens:,} tokens, {passes(tokens / train_tokens)} over them")
     else:
-        print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {tokens / 7e9:.2g} passes")
+        print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {passes(tokens / 7e9)}")
     # On each device: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices,
     # the buckets that gradients are exchanged in are a second copy of these during the first two steps ...
     fixed = 18 * parameters
@@ -506,7 +510,7 @@ def print_plan(config, c, script, argv):
     evaluation = 14 * parameters + 10 * config.micro_batch_size * T * c.vocab_size
     memory = max(fixed + config.micro_batch_size * sequence, evaluation)
     print(f"memory   {short(memory, 'G')}B{'' if kind == 'cpu' else ' per GPU'}, an estimate: "
-          + (f"of an evaluation, with {config.micro_batch_size} x {T:,} x {c.vocab_size:,} logits" if memory == evaluation else
+          + (f"an evaluation's {config.micro_batch_size} x {T:,} x {c.vocab_size:,} logits" if memory == evaluation else
              f"{short(fixed, 'G')}B for weights, gradients and AdamW + {config.micro_batch_size} sequences x {short(sequence, 'G')}B if compiled")
           + ("" if kind == "cpu" else f"; of several GPUs {short(4 * parameters, 'G')}B more at the start") + "\n"
           f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and each step_N.pt")
@@ -522,8 +526,8 @@ def print_start(config, model, meta, data, val, accumulation, machine, step):
     T = model.config.context
     step_tokens = config.batch_size * T
     print(f"model    {model.num_params():,} parameters, {flops_per_token(model.config, T) / 1e9:.3f} GFLOP per token\n"
-          f"data     {config.data_dir}: {data.tokens:,} tokens ({meta['tokenizer']}), {config.max_steps * step_tokens / data.tokens:.2g} "
-          f"passes over them; validation on {min(config.eval_sequences, val.count) * T:,} of {val.tokens:,}\n"
+          f"data     {config.data_dir}: {data.tokens:,} tokens ({meta['tokenizer']}), {passes(config.max_steps * step_tokens / data.tokens)} "
+          f"over them; validation on {min(config.eval_sequences, val.count) * T:,} of {val.tokens:,}\n"
           f"step     {step_tokens:,} tokens = {machine.world} ranks x {accumulation} micro-batches x {config.micro_batch_size} "
           f"sequences x {T}\n"
           f"machine  {machine.note}", flush=True)
@@ -745,6 +749,9 @@ def run_script(main):
         leave(0)
     except KeyboardInterrupt:
         raise SystemExit(130)
+    except BrokenPipeError:  # as in `python train.py ... | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1)
     except OSError as error:  # a full disk, no permission, a file in the place of a folder
         if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise

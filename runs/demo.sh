@@ -6,6 +6,7 @@
 # EVAL=--allow_unsafe runs what the models write unprotected. A second run continues or skips what is done; `rm -r {data,out,results}/demo`
 # starts over.
 set -eu
+FROM=$PWD
 cd "$(dirname "$0")/.."
 export OMP_WAIT_POLICY=PASSIVE  # a thread that waits for another sleeps: on a busy machine spinning costs most of the speed
 SEED=${SEED:-1}
@@ -41,7 +42,7 @@ PROMPT=$(python -c 'import json, shlex, sys; print(shlex.quote(json.loads(open(s
 cat <<END
 
 files    data/$DEMO/*.jsonl: the texts and problems; results/$DEMO/*/samples.jsonl: what the models wrote; out/$DEMO/curves.svg: the loss
-next     . .venv/bin/activate        # once in each shell, if \`make demo\` has made it
+next     $([ "$FROM" = "$PWD" ] || echo "cd $PWD; "). .venv/bin/activate        # once in each shell, if \`make demo\` has made it
          python eval_humaneval.py results/$DEMO/textbook results/$DEMO/exercises --compare
          python sample.py out/$DEMO/exercises/ckpt.pt --temperature 0 --prompt $PROMPT
 END

@@ -510,6 +510,7 @@ def test_a_file_of_answers_that_comes_short_is_read_again_and_not_paid_again(tmp
         whole, server.run_batch = [], short
         with pytest.raises(SystemExit, match="torn, or without some of its 20 lines"):
             ask_all(client(server), words(20), path, batch=True)
+        assert sum("text" in row for row in rows(path)) == sum(line.endswith(b"}") and b"custom_id" in line for line in torn(whole[0][1]).splitlines())
         gc.collect()
         server.files.update(whole)
         assert len(ask_all(client(server), words(20), path, batch=True).done) == 20 and set(server.answered.values()) == {1}
@@ -532,8 +533,8 @@ def test_a_parameter_that_is_refused_though_it_was_not_sent_ends_the_run(tmp_pat
         assert len(server.batches) == 2
 
 
-@pytest.mark.parametrize("what, says", [("gone", "is not known there any more"), ("cancelled", "was cancelled")])
-def test_a_batch_that_is_gone_or_cancelled_is_named_after_the_others_are_taken_and_asked_anew_by_the_next_run(tmp_path, client, quick, monkeypatch, what, says):
+@pytest.mark.parametrize("what, says", [("gone", "does not know batch_.*, with 10 prompts.*picks it up"), ("cancelled", "was cancelled. The same command asks anew")])
+def test_a_batch_that_is_gone_or_cancelled_is_named_after_the_others_are_taken(tmp_path, client, quick, monkeypatch, what, says):
     monkeypatch.setattr(prepare_data, "BATCH_LINES", 10)
     with FakeOpenAI() as server:
         reply, shown, path = server.reply, server.shown, str(tmp_path / "a.answers.jsonl")
@@ -545,11 +546,27 @@ def test_a_batch_that_is_gone_or_cancelled_is_named_after_the_others_are_taken_a
         server.reply = without_the_first
         server.shown = lambda batch, poll=False: (shown(batch, poll) if what == "gone" or batch["id"] != next(iter(server.batches)) else
                                                   {"id": batch["id"], "status": "cancelled", "request_counts": {"completed": 0}})
-        with pytest.raises(SystemExit, match=f"{says}. The same command asks anew.*20 answers"):
+        with pytest.raises(SystemExit, match=f"{says}.*20 answers"):
             ask_all(client(server), words(30), path, batch=True)
         gc.collect()
-        server.reply, server.shown = reply, shown
-        assert len(ask_all(client(server), words(30), path, batch=True).done) == 30
+        server.reply, server.shown = reply, shown  # as with the right key again: what was not known is picked up, what was cancelled is asked anew
+        assert len(ask_all(client(server), words(30), path, batch=True).done) == 30 and len(server.batches) == 3 + (what == "cancelled")
+        assert what == "cancelled" or set(server.answered.values()) == {1}
+
+
+def test_a_server_that_refuses_to_show_a_batch_ends_the_run_and_the_batch_is_picked_up_later(tmp_path, client, quick):
+    with FakeOpenAI() as server:
+        reply, path = server.reply, str(tmp_path / "a.answers.jsonl")
+        server.reply = lambda handler, data: (server.error(handler, 400, "OpenAI-Project header should match") if "/batches/" in handler.path else
+                                              reply(handler, data))
+        with pytest.raises(SystemExit, match="header should match.*goes on"):
+            ask_all(client(server), words(20), path, batch=True)
+        gc.collect()
+        server.reply = reply
+        note = json.loads((tmp_path / "a.batches.json").read_text())
+        note["batches"][0]["keys"] = list(note["batches"][0]["keys"])  # as an earlier version noted them
+        (tmp_path / "a.batches.json").write_text(json.dumps(note))
+        assert len(ask_all(client(server), words(20), path, batch=True).done) == 20 and set(server.answered.values()) == {1}
 
 
 @pytest.mark.parametrize("empty", [{"data": None}, {"data": [], "has_more": True}, {"data": ["x", None], "has_more": True}])
