@@ -503,9 +503,9 @@ def print_plan(config, c, script, argv):
     # On each device: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices,
     # the buckets that gradients are exchanged in are a second copy of these during the first two steps ...
     fixed = 18 * parameters
-    # ... and per token what compiled code keeps for the backward pass in 16 bits: of each block, in 16 bits, q, k and v before the rotation (v is a
+    # ... and per token what compiled code keeps for the backward pass: of each block, in 16 bits, q, k and v before the rotation (v is a
     # view of all three), q and k after it, and the outputs of attention and fc1; the residual stream in fp32, and two masks of dropout at
-    # a byte per channel; at the end the logits and their gradient. An evaluation keeps nothing but logits, at 10 bytes each: it is not compiled.
+    # a byte per channel; at the end, in 16 bits, the logits and their gradient. An evaluation, which is not compiled, takes 10 bytes per logit.
     sequence = T * (c.n_layer * (2 * (6 * c.n_embd + c.n_inner) + 4 * c.n_embd + 2 * c.n_embd) + 4 * c.vocab_size)
     evaluation = 14 * parameters + 10 * config.micro_batch_size * T * c.vocab_size
     memory = max(fixed + config.micro_batch_size * sequence, evaluation)

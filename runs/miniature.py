@@ -268,7 +268,7 @@ def corpora(folder, seed, megabytes, packages):
             for count, row in enumerate(rows, 1):
                 f.write(json.dumps(row) + "\n")
         os.replace(path + ".tmp", path)
-        print(f"{path}: {count:,} {'files' if name == 'web' else name}, {os.path.getsize(path) / 1e6:.1f} MB")
+        print(f"{path}: {count:,} {dict(web='files', textbook='sections').get(name, name)}, {os.path.getsize(path) / 1e6:.1f} MB")
     texts = []
     for name in ("web", "textbook", "exercises"):
         with open(os.path.join(folder, name + ".jsonl"), encoding="utf-8") as f:

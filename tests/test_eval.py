@@ -443,3 +443,9 @@ def test_help_comes_before_torch():
             "try: runpy.run_path('eval_humaneval.py', run_name='__main__')\n"
             "except SystemExit: assert 'torch' not in sys.modules\n")
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("command", [["nowhere/"], ["--samples", "nowhere.jsonl"]])
+def test_a_model_or_file_that_is_not_there_is_named_before_a_benchmark_is_downloaded(tmp_path, command):
+    done = conftest.run("eval_humaneval.py", *command, env={**os.environ, "PHI1_BENCHMARKS": str(tmp_path / "empty")})
+    assert done.returncode == 1 and done.stdout == "" and done.stderr.startswith(f"{command[-1]} is not there: name a checkpoint")

@@ -398,6 +398,14 @@ def test_a_folder_that_cannot_be_continued_is_not_overwritten(data, tmp_path, re
     assert log_of(tmp_path / "run", *NUMBERS) == log_of(reference, *NUMBERS)
 
 
+def test_a_run_whose_reader_has_gone_ends_without_a_traceback(data, tmp_path):
+    process = subprocess.Popen([sys.executable, "train.py", *tiny_run(data, tmp_path / "run"), "--max_steps=5000"], cwd=ROOT, stdout=subprocess.PIPE,
+                               stderr=subprocess.PIPE, text=True)
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=60) == 1 and process.stderr.read() == ""
+
+
 def test_a_folder_in_use_is_refused(data, tmp_path):
     with train.own_folder(str(tmp_path / "run")):
         assert "in use by another run" in run("train.py", *tiny_run(data, tmp_path / "run")).stderr
