@@ -182,10 +182,10 @@ def test_a_killed_run_leaves_nothing_that_looks_whole_and_the_same_command_then_
 
 def test_ctrl_c_waits_for_no_worker_and_leaves_neither_files_nor_processes(corpus, tmp_path):
     program = """
-import multiprocessing, signal, sys, time, prepare_data
+import multiprocessing, os, signal, sys, time, prepare_data
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets what it starts in the background ignore Ctrl-C
 def asleep(task):
-    print("asleep", flush=True)
+    os.write(1, b"asleep\\n")  # in one piece: print writes the end of the line on its own, and two workers share the pipe
     time.sleep(600)
 multiprocessing.set_start_method("fork")  # so that the workers know this function
 prepare_data.tokenize_task = asleep
