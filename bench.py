@@ -6,7 +6,7 @@ How fast this project is on your machine. Every row is measured with the code th
     python bench.py sample out/demo/exercises/best.pt --prompt_tokens 32 --new_tokens 64   # or a settings file, for random weights of its shape
     python bench.py sample configs/phi1_small.py --dtype bf16 --batch 1 16 --against transformers
     python bench.py sample configs/demo.py --context=512 --against ../nanoGPT     # its context: room for a prompt and 256 new tokens
-    python bench.py tokenize FOLDER
+    python bench.py tokenize FOLDER --against ../nanoGPT
     python bench.py sandbox
     python bench.py loader data/demo/web
 
@@ -57,6 +57,7 @@ def parse_args():
     p.add_argument("folder", help="a folder with .py, .txt or .md files")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (number of CPU cores)")
     p.add_argument("--rounds", type=int, default=3, help="turns of each (3)")
+    p.add_argument("--against", action="append", default=[], metavar="PEER", help="a checkout of nanoGPT, whose prepare.py needs the package datasets")
     p = commands.add_parser("sandbox", help="programs per second")
     p.add_argument("--workers", type=int, default=os.cpu_count(), help="programs judged at once (number of CPU cores)")
     p = commands.add_parser("loader", help="batches per second")
@@ -402,8 +403,9 @@ def tokenize(args):
     with multiprocessing.Pool(args.workers, start_raw, (paths[::every],)) as pool:
         work = {"tiktoken gpt2, raw": lambda _: in_each_process(pool, args.workers, "gpt2"),
                 "our encoder, raw": lambda _: in_each_process(pool, args.workers, "codegen"),
-                "the way of nanoGPT's prepare": lambda out: encode_in_pool(paths, args.workers, out),
-                "prepare_data.py tokenize": lambda out: our_tokenize(args, out)}
+                "prepare_data.py tokenize": lambda out: our_tokenize(args, out),
+                **{f"{os.path.basename(os.path.normpath(peer))}'s prepare.py": functools.partial(nanogpt_prepare, peer, paths, args.workers)
+                   for peer in args.against}}
         wall, cpu, last = {name: [] for name in work}, {name: [] for name in work}, {}
         in_each_process(pool, args.workers, "gpt2")  # they are all there now
         for _ in range(args.rounds):
@@ -484,32 +486,25 @@ def proportional_memory(pid):
         return 0
 
 
-def encode_in_pool(paths, workers, out):
-    """One task per document, tiktoken's gpt2, <|endoftext|> after each, ids into one file of uint16. What this leaves out, the
-    package `datasets` and its Arrow files on disk, would only be slower."""
-    import multiprocessing
-    tokens = 0
-    with multiprocessing.Pool(workers, start_pool) as pool, open(out, "wb") as f:
-        for ids in pool.imap(encode_document, paths, chunksize=16):
-            f.write(ids)
-            tokens += len(ids) // 2
-        pool.close()
-        pool.join()  # its CPU time counts once it has ended
-    return tokens, "", 0
-
-
-def start_pool():
-    import tiktoken
-    global gpt2
-    gpt2 = tiktoken.get_encoding("r50k_base")
-
-
-def encode_document(path):
-    import numpy as np
-    from prepare_data import read_file
-    ids = gpt2.encode_ordinary(read_file(path))
-    ids.append(gpt2.eot_token)
-    return np.array(ids, dtype=np.uint16).tobytes()
+def nanogpt_prepare(path, paths, workers, out):
+    """nanoGPT's own data/openwebtext/prepare.py, but that its texts are these files (few may be for validation), its
+    processes as many as ours, and "gpt2" comes from the file that codegen needs as well."""
+    file = os.path.join(path, "data", "openwebtext", "prepare.py")
+    if not os.path.exists(file):
+        raise SystemExit(f"{file} is not there: --against takes a checkout of nanoGPT (git clone https://github.com/karpathy/nanoGPT)")
+    with open(file) as f:
+        program = f.read()
+    os.mkdir(out)
+    for old, new in (("num_proc = 8", f"num_proc = {workers}"), ('"gpt2"', '"r50k_base"'), ("= 1024", "= min(1024, len(dset))"),
+                     ('load_dataset("openwebtext"', f'load_dataset("text", data_files={paths!r}, sample_by="document", cache_dir={out!r}')):
+        assert program.count(old) == 1, f"nanoGPT's prepare.py has changed: {old!r} is not there once"
+        program = program.replace(old, new)
+    with open(os.path.join(out, "prepare.py"), "w") as f:
+        f.write(program)
+    done = subprocess.run([sys.executable, f.name], capture_output=True, text=True)
+    if done.returncode:
+        raise SystemExit(f"nanoGPT's prepare.py failed: {done.stderr[-300:]}")
+    return sum(os.path.getsize(os.path.join(out, f"{split}.bin")) for split in ("train", "val")) // 2, "", 0
 
 
 # ---- sandbox and loader ----------------------------------------------------------------------------------------------
