@@ -307,7 +307,6 @@ def open_model(args, problems):
                 "temperature": args.temperature, "top_p": args.top_p if sampled else None, "seed": args.seed if sampled else None}
     device = pick_device(args.device)
     if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
         torch.cuda.set_device(device)
     model = model.to(device, DTYPES[args.dtype])
     encoding = load_tokenizer(tokenizer)

@@ -309,13 +309,14 @@ def load_model(path, device="cpu", dtype=None):
 
 
 def pick_device(name):
-    """The torch.device for "auto" (cuda, else mps, else cpu), "cuda", "mps" or "cpu"; ends the program if it is not there."""
+    """The torch.device for "auto" (cuda, else mps, else cpu), "cuda" (under torchrun this rank's own GPU), "mps" or "cpu"; ends the
+    program if it is not there."""
     there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
     if name == "auto":
         name = next(kind for kind in there if there[kind])
     if not there.get(name):
         raise SystemExit(f"device {name!r} is not there; on this machine: {', '.join(kind for kind in there if there[kind])}")
-    return torch.device(name)
+    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0)) if name == "cuda" else None)
 
 
 def read_checkpoint(path):

@@ -1432,8 +1432,6 @@ def embed(path, encoder, device, alone=False):
     folder = beside(path, f".embeddings-{key_of(repr((state, MAX_TOKENS)))}")
     rank, world = (0, 1) if alone else (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     device = pick_device(device)
-    if device.type == "cuda":
-        device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0)))
     model, name = load_model(encoder, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
     encoding, T = load_tokenizer(name), min(MAX_TOKENS, model.config.context)
     os.makedirs(folder, exist_ok=True)

@@ -270,8 +270,8 @@ def set_up_machine(config):
     if config.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("these settings ask for a GPU (device = 'cuda') and torch sees none. --plan prints what the run "
                          "would take; --device=cpu runs it here all the same; configs/demo.py is made for a CPU")
-    kind = pick_device(config.device).type
-    device = torch.device(kind, int(os.environ.get("LOCAL_RANK", 0)) if kind == "cuda" else None)
+    device = pick_device(config.device)
+    kind = device.type
     if kind == "cuda":
         if device.index >= torch.cuda.device_count():
             raise SystemExit(f"rank {rank} wants GPU {device.index} and there are {torch.cuda.device_count()}: "
