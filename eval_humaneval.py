@@ -107,7 +107,7 @@ from model import DTYPES, load_model, pick_device, read_checkpoint
 from sample import generate
 from sandbox import Program, Sandbox, SandboxError, Verdict
 from tokenizer import load_tokenizer
-from train import run_script
+from train import RANK, WORLD, run_script
 
 
 # ---- benchmarks ------------------------------------------------------------------------------------------------------
@@ -315,9 +315,9 @@ def open_model(args, problems):
     return model, encoding, prompts, settings
 
 
-def print_plan(args, model, prompts, problems, world):
+def print_plan(args, model, prompts, problems):
     how = f"{args.num_samples} each at temperature {args.temperature:g}, top_p {args.top_p:g}" if args.temperature else "greedy"
-    print(f"model     {args.paths[0]}: {model.num_params():,} parameters, {args.dtype}, {world} x {model.cos.device.type}; "
+    print(f"model     {args.paths[0]}: {model.num_params():,} parameters, {args.dtype}, {WORLD} x {model.cos.device.type}; "
           f"{'stripped' if args.strip else 'raw'} prompts; completions {how}, of at most {args.max_new_tokens} tokens")
     long = [problem.task_id for problem, prompt in zip(problems, prompts) if len(prompt) >= model.config.context]
     if long:
@@ -325,7 +325,7 @@ def print_plan(args, model, prompts, problems, world):
               + ", ".join(long))
 
 
-def make_samples(args, model, encoding, problems, prompts, part, rank, world):
+def make_samples(args, model, encoding, problems, prompts, part):
     """{(i, j): text of sample j of problem i, None where the prompt does not fit}. Ranks share the problems. Each finished sample
     is on disk at once, in the rank's own file, and is not made again."""
     def read():
@@ -333,10 +333,10 @@ def make_samples(args, model, encoding, problems, prompts, part, rank, world):
         return {(row["i"], row["j"]): row["text"] for path in paths for row in whole_lines(path)}
 
     made, tokens = read(), {}
-    meet(world)  # nobody writes before all have read
+    meet()  # nobody writes before all have read
     fitting = [i for i, prompt in enumerate(prompts) if len(prompt) < model.config.context]
     left = [i for i in fitting if any((i, j) not in made for j in range(args.num_samples))]
-    todo = [(i, j) for i in left[rank::world] for j in range(args.num_samples) if (i, j) not in made]
+    todo = [(i, j) for i in left[RANK::WORLD] for j in range(args.num_samples) if (i, j) not in made]
     tails = [max(map(len, problem.stops)) for problem in problems]  # a token has at least one byte
 
     def stop(i, j, ids):
@@ -344,8 +344,8 @@ def make_samples(args, model, encoding, problems, prompts, part, rank, world):
         return any(text.encode() in tail for text in problems[i].stops)
 
     batch_size = args.batch_size or (64 if model.cos.device.type == "cuda" else 16)
-    with append_to(os.path.join(part, f"samples.{rank}.jsonl")) as f, \
-            tqdm(total=len(todo), desc="generate", unit="sample", disable=rank > 0 or not todo) as bar:
+    with append_to(os.path.join(part, f"samples.{RANK}.jsonl")) as f, \
+            tqdm(total=len(todo), desc="generate", unit="sample", disable=RANK > 0 or not todo) as bar:
         count = 0
         try:
             for i, j, token in generate(model, encoding, prompts, args.num_samples, args.max_new_tokens, args.temperature, 0,
@@ -357,23 +357,23 @@ def make_samples(args, model, encoding, problems, prompts, part, rank, world):
                 f.write(json.dumps({"i": i, "j": j, "text": encoding.decode(tokens.pop((i, j), []))}) + "\n")
                 f.flush()
                 speed = count / (bar.format_dict["elapsed"] or 1)
-                bar.set_postfix_str(f"{speed:,.0f} tok/s" + f" on each of {world} ranks" * (world > 1), refresh=False)
+                bar.set_postfix_str(f"{speed:,.0f} tok/s" + f" on each of {WORLD} ranks" * (WORLD > 1), refresh=False)
                 bar.update()
         except torch.OutOfMemoryError:
             raise SystemExit(f"the GPU's memory is full: the same command with a --batch_size below {batch_size} continues")
-    meet(world)
+    meet()
     return {**{(i, j): None for i in range(len(prompts)) for j in range(args.num_samples)}, **read()}
 
 
 @torch.inference_mode()
-def solution_bits(model, encoding, problems, prompts, newline, rank, world):
+def solution_bits(model, encoding, problems, prompts, newline):
     """{i: bits} that the model needs to encode problem i's canonical solution, given its prompt; for those that fit its context. It
     falls long before pass@1 rises."""
     solutions = [encoding.encode_ordinary(newline + problem.canonical) for problem in problems]
     fitting = [i for i, solution in enumerate(solutions) if len(prompts[i]) + len(solution) <= model.config.context]
     fitting.sort(key=lambda i: len(prompts[i]) + len(solutions[i]))  # rows of a batch are about as long as each other
     bits = {}
-    for at in tqdm(range(8 * rank, len(fitting), 8 * world), desc="bits per byte", unit="batch", disable=rank > 0 or not fitting):
+    for at in tqdm(range(8 * RANK, len(fitting), 8 * WORLD), desc="bits per byte", unit="batch", disable=RANK > 0 or not fitting):
         batch = fitting[at:at + 8]
         idx = torch.full((len(batch), max(len(prompts[i]) + len(solutions[i]) for i in batch)), encoding.eot_token)
         for row, i in zip(idx, batch):
@@ -383,7 +383,7 @@ def solution_bits(model, encoding, problems, prompts, newline, rank, world):
             logits = model.lm_head(hidden[first - 1:end - 1])[:, :encoding.n_vocab].float()
             loss = F.cross_entropy(logits, row[first:end].to(logits.device), reduction="sum")
             bits[i] = round(loss.item() / math.log(2), 3)
-    return {i: value for share in meet(world, bits) for i, value in share.items()}
+    return {i: value for share in meet(bits) for i, value in share.items()}
 
 
 # ---- verdicts --------------------------------------------------------------------------------------------------------
@@ -698,10 +698,10 @@ def write_results(args, out, settings, problems, raw, samples, verdicts, bits, i
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
 
-def meet(world, value=None):
+def meet(value=None):
     """Wait for all ranks. Returns what each of them brought."""
-    values = [value] * world
-    if world > 1:
+    values = [value] * WORLD
+    if WORLD > 1:
         dist.all_gather_object(values, value)
     return values
 
@@ -716,9 +716,8 @@ def open_sandbox(args):
 
 
 def evaluate(args):
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
-    chief = rank == 0  # the chief prints, judges and writes the results; all ranks generate
-    if world > 1:
+    chief = RANK == 0  # the chief prints, judges and writes the results; all ranks generate
+    if WORLD > 1:
         dist.init_process_group("gloo", timeout=datetime.timedelta(days=7))
     for path in filter(None, [args.samples, *args.paths]):
         if not os.path.exists(path):  # before a benchmark is downloaded
@@ -741,7 +740,7 @@ def evaluate(args):
     out = args.out or default_folder(args, settings)
     part = os.path.join(out, "part")  # what an unfinished run has so far
     finished = check_folder(out, settings)
-    meet(world)  # all have looked before the first one writes
+    meet()  # all have looked before the first one writes
 
     if finished and chief:
         shutil.rmtree(part, ignore_errors=True)  # of a run that was killed in its last moment
@@ -759,13 +758,13 @@ def evaluate(args):
                 write_whole(os.path.join(part, "settings.json"), json.dumps({"settings": settings}).encode())
                 print(f"benchmark {args.benchmark}, {len(problems)} problems: which completions pass all tests of their problem?")
                 seconds, canonical = judge_canonical(box, problems)  # before hours of generation: a broken sandbox shows now
-            meet(world)
+            meet()
             bits, newline = {}, "\n" * args.strip  # the prompt's last newline is the prompt's, also where the model has to write it
             if not args.samples:
                 if chief:
-                    print_plan(args, model, prompts, problems, world)
-                bits = solution_bits(model, encoding, problems, prompts, newline, rank, world)
-                raw = make_samples(args, model, encoding, problems, prompts, part, rank, world)
+                    print_plan(args, model, prompts, problems)
+                bits = solution_bits(model, encoding, problems, prompts, newline)
+                raw = make_samples(args, model, encoding, problems, prompts, part)
             if chief:
                 samples = raw if args.samples else {
                     (i, j): text and cut(text, problems[i].stops).removeprefix(newline) for (i, j), text in raw.items()}

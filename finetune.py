@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from model import Phi, load_model
-from train import RunConfig, load_config, own_folder, print_plan, run_script, train
+from train import RANK, RunConfig, load_config, own_folder, print_plan, run_script, train
 
 
 @dataclass
@@ -42,7 +42,7 @@ def main(argv):
         return print_plan(config, start()[0].config, "finetune.py", argv)
     with own_folder(config.out_dir):
         train(config, start)
-    if int(os.environ.get("RANK", 0)) == 0:
+    if RANK == 0:
         report(config)
 
 

@@ -37,6 +37,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model import DTYPES, Phi, PhiConfig, flops_per_token, pick_device, read_checkpoint
 
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # which process this is, and of how many: torchrun says it
+
 
 # ---- settings --------------------------------------------------------------------------------------------------------
 
@@ -266,7 +268,6 @@ class Machine:
 
 def set_up_machine(config):
     """Join the other ranks under torchrun, choose device and dtype, and say why."""
-    rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     if config.device == "cuda" and not torch.cuda.is_available():
         raise SystemExit("these settings ask for a GPU (device = 'cuda') and torch sees none. --plan prints what the run "
                          "would take; --device=cpu runs it here all the same; configs/demo.py is made for a CPU")
@@ -274,14 +275,14 @@ def set_up_machine(config):
     kind = device.type
     if kind == "cuda":
         if device.index >= torch.cuda.device_count():
-            raise SystemExit(f"rank {rank} wants GPU {device.index} and there are {torch.cuda.device_count()}: "
+            raise SystemExit(f"rank {RANK} wants GPU {device.index} and there are {torch.cuda.device_count()}: "
                              "lower --nproc_per_node")
         torch.cuda.set_device(device)
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
-    if world > 1:  # the timeout: while rank 0 writes 28 GB to a slow disk, the others wait in the next exchange
+    if WORLD > 1:  # the timeout: while rank 0 writes 28 GB to a slow disk, the others wait in the next exchange
         dist.init_process_group("nccl" if kind == "cuda" else "gloo", device_id=device if kind == "cuda" else None,
                                 timeout=datetime.timedelta(hours=2))
 
@@ -299,8 +300,8 @@ def set_up_machine(config):
     if compiles and kind == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         compiles, note = False, "not compiled: no C++ compiler found"
     where = torch.cuda.get_device_name(device) if kind == "cuda" else f"{kind}, {torch.get_num_threads()} threads"
-    note = f"{world} x {where}; {dtype} ({why}); {note}; torch {torch.__version__}"
-    return Machine(rank, world, device, DTYPES[dtype], compiles, note)
+    note = f"{WORLD} x {where}; {dtype} ({why}); {note}; torch {torch.__version__}"
+    return Machine(RANK, WORLD, device, DTYPES[dtype], compiles, note)
 
 
 # Dense bf16/fp16 peaks in FLOP/s from the vendor's data sheets, first match wins. A GPU that is not listed gets no MFU.
@@ -479,9 +480,9 @@ def duration(hours):
 
 def print_plan(config, c, script, argv):
     """What a run would take, before paying for it. c: its PhiConfig."""
-    if int(os.environ.get("RANK", 0)) > 0:
+    if RANK > 0:
         return
-    accumulation_of(config, int(os.environ.get("WORLD_SIZE", 1)))
+    accumulation_of(config, WORLD)
     kind = pick_device("auto").type if config.device == "auto" else config.device
     with torch.device("meta"):
         parameters = Phi(c).num_params()
@@ -553,7 +554,7 @@ def progress_line(config, step, loss, lr, norm, step_tokens, speed, mfu):
 @contextmanager
 def own_folder(folder):
     """Make a run's folder and keep other processes from running in it at the same time."""
-    if int(os.environ.get("RANK", 0)) > 0:
+    if RANK > 0:
         yield
         return
     new = not os.path.exists(folder)
@@ -760,7 +761,7 @@ def run_script(main):
         if not isinstance(error.code, str):
             leave(error.code)
         message = error.code
-    if int(os.environ.get("RANK", 0)) > 0:
+    if RANK > 0:
         time.sleep(3)
         raise SystemExit(1)
     raise SystemExit(message)
@@ -772,7 +773,7 @@ def main(argv):
         return print_plan(config, config.model_config(), "train.py", argv)
     with own_folder(config.out_dir):
         train(config, lambda: (Phi(config.model_config()), None))
-    if int(os.environ.get("RANK", 0)) == 0:
+    if RANK == 0:
         print(f"next     python sample.py {os.path.join(config.out_dir, 'best.pt')} --prompt 'def fibonacci(n):'")
 
 
