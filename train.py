@@ -705,14 +705,14 @@ def train(config, new_model):
             if saving:
                 save_all()
             clock, clock_step = time.time(), step  # the speed leaves out validation and saving
-        if stopping and not finished:
-            if wandb:
-                wandb.finish()
-            if chief:
-                print(f"stopped at step {step:,} and saved in {at('ckpt.pt')}: the same command continues")
-            raise SystemExit(128 + (caught or signal.SIGTERM))
+        if stopping:
+            break
     if wandb:
         wandb.finish()
+    if step < config.max_steps:
+        if chief:
+            print(f"stopped at step {step:,} and saved in {at('ckpt.pt')}: the same command continues")
+        raise SystemExit(128 + (caught or signal.SIGTERM))
     if chief:
         print(f"finished after {step:,} steps: {at('best.pt')} has the lowest validation loss, {best['val_loss']:.4f} at step "
               f"{best['step']:,}")
