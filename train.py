@@ -98,15 +98,9 @@ MAY_CHANGE = {"data_dir", "out_dir", "micro_batch_size", "log_interval", "eval_i
               "device", "dtype", "compile", "deterministic", "wandb"}
 
 
-def load_config(config_class, argv):
-    """(settings, is --plan among the arguments) from FILE.py ... --name=value ...; ends the program with the nearest name
-    for an unknown setting and with both types for a wrong one."""
-    if "--help" in argv or "-h" in argv:
-        print(sys.modules["__main__"].__doc__)
-        for cls in reversed(config_class.__mro__[:-1]):
-            print(inspect.getsource(cls).split("\n\n")[0])
-        raise SystemExit(0)
-    values, plan = {}, "--plan" in argv
+def assignments(config_class, argv):
+    """{name: (value, where it was given)} from FILE.py ... --name=value ..., of which the later wins."""
+    values = {}
     for arg in argv:
         if arg == "--plan":
             continue
@@ -129,9 +123,20 @@ def load_config(config_class, argv):
             except (ValueError, SyntaxError):
                 value = text  # a word, such as a path
             values[name] = (text if isinstance(getattr(config_class, name, None), str) else value, "the command line")
+    return values
+
+
+def load_config(config_class, argv):
+    """(settings, is --plan among the arguments), checked: the program ends with the nearest name for an unknown setting, and
+    with both types or the range for a wrong value."""
+    if "--help" in argv or "-h" in argv:
+        print(sys.modules["__main__"].__doc__)
+        for cls in reversed(config_class.__mro__[:-1]):
+            print(inspect.getsource(cls).split("\n\n")[0])
+        raise SystemExit(0)
     types = {field.name: field.type for field in fields(config_class)}
     settings = {}
-    for name, (value, where) in values.items():
+    for name, (value, where) in assignments(config_class, argv).items():
         if name not in types:
             near = difflib.get_close_matches(name, types, n=1)
             shape_is_given = "init_from" in types and name in {field.name for field in fields(PhiConfig)}
@@ -162,7 +167,7 @@ def load_config(config_class, argv):
     if not config.out_dir:
         raise SystemExit("out_dir is not set: name a settings file, such as configs/demo.py, or the folder of the run with --out_dir=out/NAME; "
                          "--help lists all settings")
-    return config, plan
+    return config, "--plan" in argv
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
