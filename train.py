@@ -483,6 +483,19 @@ def duration(hours):
     return f"{hours:,.1f} hours" if hours >= 1 else f"{60 * hours:.2g} minutes"
 
 
+def estimated_memory(c, parameters, micro_batch_size):
+    """Bytes on each device (of the weights and the optimizer, of each sequence of a micro-batch, of a whole evaluation). c: a PhiConfig."""
+    # The fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices, the buckets
+    # that gradients are exchanged in are a second copy of these during the first two steps
+    fixed = 18 * parameters
+    # What compiled code keeps for the backward pass, per token: of each block, in 16 bits, q, k and v before the rotation (v is a
+    # view of all three), q and k after it, and the outputs of attention and fc1; the residual stream in fp32, and two masks of dropout
+    # at a byte per channel; at the end, in 16 bits, the logits and their gradient
+    sequence = c.context * (c.n_layer * (2 * (6 * c.n_embd + c.n_inner) + 4 * c.n_embd + 2 * c.n_embd) + 4 * c.vocab_size)
+    # An evaluation is not compiled: 10 bytes per logit
+    return fixed, sequence, 14 * parameters + 10 * micro_batch_size * c.context * c.vocab_size
+
+
 def print_plan(config, c, script, argv):
     """What a run would take, before paying for it. c: its PhiConfig."""
     if RANK > 0:
@@ -506,14 +519,7 @@ def print_plan(config, c, script, argv):
         print(f"data     {config.data_dir}: {train_tokens:,} tokens, {passes(tokens / train_tokens)} over them")
     else:
         print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {passes(tokens / 7e9)}")
-    # On each device: the fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices,
-    # the buckets that gradients are exchanged in are a second copy of these during the first two steps ...
-    fixed = 18 * parameters
-    # ... and per token what compiled code keeps for the backward pass: of each block, in 16 bits, q, k and v before the rotation (v is a
-    # view of all three), q and k after it, and the outputs of attention and fc1; the residual stream in fp32, and two masks of dropout at
-    # a byte per channel; at the end, in 16 bits, the logits and their gradient. An evaluation, which is not compiled, takes 10 bytes per logit.
-    sequence = T * (c.n_layer * (2 * (6 * c.n_embd + c.n_inner) + 4 * c.n_embd + 2 * c.n_embd) + 4 * c.vocab_size)
-    evaluation = 14 * parameters + 10 * config.micro_batch_size * T * c.vocab_size
+    fixed, sequence, evaluation = estimated_memory(c, parameters, config.micro_batch_size)
     memory = max(fixed + config.micro_batch_size * sequence, evaluation)
     print(f"memory   {short(memory, 'G')}B{'' if kind == 'cpu' else ' per GPU'}, an estimate: "
           + (f"an evaluation's {config.micro_batch_size} x {T:,} x {c.vocab_size:,} logits" if memory == evaluation else
