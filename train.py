@@ -415,6 +415,30 @@ def evaluate(model, val, config, machine):
     return machine.sum(total) / n
 
 
+# ---- the folder of a run ---------------------------------------------------------------------------------------------
+
+@contextmanager
+def own_folder(folder):
+    """Make a run's folder and keep other processes from running in it at the same time."""
+    if RANK > 0:
+        yield
+        return
+    new = not os.path.exists(folder)
+    os.makedirs(folder, exist_ok=True)
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        raise SystemExit(f"{folder} is in use by another run: wait for it, or choose another --out_dir" if isinstance(error, BlockingIOError) else
+                         f"{folder} cannot be locked ({error.strerror}): choose an --out_dir on another file system")
+    try:
+        yield
+    finally:
+        os.close(handle)  # and with it the lock, as the end of the process would
+        if new and not os.listdir(folder):
+            os.rmdir(folder)  # the run was refused: leave nothing behind
+
+
 def save(path, content):
     """Write a file whole or not at all, and end the program in one line where the disk is full."""
     temporary = path + ".tmp"
@@ -466,6 +490,26 @@ def cut_log(path, step):
         f.writelines(kept)
     os.replace(path + ".tmp", path)
 
+
+def open_run(config, machine, meta):
+    """The checkpoint to continue from, or None for a new run. Ends the program at a folder that was made with other
+    settings, or that holds a run which cannot be continued."""
+    path = os.path.join(config.out_dir, "ckpt.pt")
+    checkpoint = read_checkpoint(path) if os.path.exists(path) else None
+    if machine.sum(checkpoint is not None) not in (0, machine.world):
+        raise SystemExit(f"{path} is there for some ranks only: out_dir must be on a file system that all nodes share")
+    if checkpoint:
+        if "optimizer" not in checkpoint:
+            raise SystemExit(f"{path} holds weights only (a copy of best.pt or step_N.pt?) and cannot be continued: "
+                             "finetune.py --init_from starts a new run from it")
+        check_same_run(config, checkpoint, meta, machine, path)
+    elif machine.chief and any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
+        raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose "
+                         "another --out_dir")
+    return checkpoint
+
+
+# ---- what is printed -------------------------------------------------------------------------------------------------
 
 def short(x, giga="B"):
     """413k, 2.52B: a large number in four or five characters."""
@@ -561,46 +605,6 @@ def progress_line(config, step, loss, lr, norm, step_tokens, speed, mfu):
 
 
 # ---- the run ---------------------------------------------------------------------------------------------------------
-
-@contextmanager
-def own_folder(folder):
-    """Make a run's folder and keep other processes from running in it at the same time."""
-    if RANK > 0:
-        yield
-        return
-    new = not os.path.exists(folder)
-    os.makedirs(folder, exist_ok=True)
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise SystemExit(f"{folder} is in use by another run: wait for it, or choose another --out_dir" if isinstance(error, BlockingIOError) else
-                         f"{folder} cannot be locked ({error.strerror}): choose an --out_dir on another file system")
-    try:
-        yield
-    finally:
-        os.close(handle)  # and with it the lock, as the end of the process would
-        if new and not os.listdir(folder):
-            os.rmdir(folder)  # the run was refused: leave nothing behind
-
-
-def open_run(config, machine, meta):
-    """The checkpoint to continue from, or None for a new run. Ends the program at a folder that was made with other
-    settings, or that holds a run which cannot be continued."""
-    path = os.path.join(config.out_dir, "ckpt.pt")
-    checkpoint = read_checkpoint(path) if os.path.exists(path) else None
-    if machine.sum(checkpoint is not None) not in (0, machine.world):
-        raise SystemExit(f"{path} is there for some ranks only: out_dir must be on a file system that all nodes share")
-    if checkpoint:
-        if "optimizer" not in checkpoint:
-            raise SystemExit(f"{path} holds weights only (a copy of best.pt or step_N.pt?) and cannot be continued: "
-                             "finetune.py --init_from starts a new run from it")
-        check_same_run(config, checkpoint, meta, machine, path)
-    elif machine.chief and any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
-        raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose "
-                         "another --out_dir")
-    return checkpoint
-
 
 def train(config, new_model):
     """Run one run to its end, or continue it. new_model() -> (the Phi to start from, its tokenizer or None for any)."""
