@@ -103,8 +103,8 @@ class KVCache:
         new = torch.arange(len(positions), device=device)[:, None], slice(None), positions
         mask = None
         if self.window:
-            hidden = torch.arange(self.window, device=device) > positions[:, None, :, None]
-            mask = torch.zeros(hidden.shape, dtype=self.k.dtype, device=device).masked_fill_(hidden, float("-inf"))
+            future = torch.arange(self.window, device=device) > positions[:, None, :, None]
+            mask = torch.zeros(future.shape, dtype=self.k.dtype, device=device).masked_fill_(future, float("-inf"))
         return positions, [(k, v, new, mask) for k, v in zip(self.k.unbind(), self.v.unbind())]
 
 
@@ -138,12 +138,13 @@ class Attention(nn.Module):
         B, T, D = x.shape
         qk, v = self.qkv(x).view(B, T, 3 * self.n_head, D // self.n_head).split([2 * self.n_head, self.n_head], dim=2)
         q, k = apply_rotary(qk, cos, sin).chunk(2, dim=2)                                       # each (B, T, H, K)
-        q, k, v, mask = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2), None           # each (B, H, T, K)
+        mask = None
         if past is not None:  # the new keys and values join those of the tokens before them
             keys, values, new, mask = past
-            keys[new], values[new] = k.transpose(1, 2), v.transpose(1, 2)
-            if mask is not None:
-                k, v = keys[:, :, :mask.size(-1)], values[:, :, :mask.size(-1)]
+            keys[new], values[new] = k, v
+        q, k, v = q.transpose(1, 2), k.transpose(1, 2), v.transpose(1, 2)                       # each (B, H, T, K)
+        if mask is not None:
+            k, v = keys[:, :, :mask.size(-1)], values[:, :, :mask.size(-1)]                     # each (B, H, window, K)
         dropout = self.dropout if self.training else 0.0
         if self.training and not dropout and mask is None and torch.is_autocast_enabled("cpu"):
             with torch.autocast("cpu", enabled=False):  # the backward pass of a CPU's fused kernel takes three times as long in bf16
