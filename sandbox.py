@@ -235,6 +235,10 @@ class Peer:
 # ---- 2. The jail ----------------------------------------------------------------------------------------------------------------
 # Numbers: asm/unistd_64.h (x86-64), asm-generic/unistd.h (aarch64), linux/seccomp.h, landlock.h, prctl.h, sched.h, mount.h
 
+CREATE_RULESET, ADD_RULE, RESTRICT_SELF = 444, 445, 446  # Landlock's system calls
+PDEATHSIG, SECCOMP, CHILD_SUBREAPER, NO_NEW_PRIVS = 1, 22, 36, 38  # of prctl, PR_SET_..
+NEW_NS, NEW_IPC, NEW_USER, NEW_NET = 0x00020000, 0x08000000, 0x10000000, 0x40000000  # of unshare, CLONE_..
+NOSUID, NODEV, REC, PRIVATE = 2, 4, 1 << 14, 1 << 18  # of mount, MS_..
 DENIED = """
     fork 57 -1  vfork 58 -1  execve 59 221  execveat 322 281  setsid 112 157  setpgid 109 154  unshare 272 97  setns 308 268
     ptrace 101 117  process_vm_readv 310 270  process_vm_writev 311 271  pidfd_open 434 434  pidfd_getfd 438 438
@@ -257,7 +261,7 @@ CHECKED = [  # name, x86-64, aarch64, argument, test, value, and whether the cal
     ("kill", 62, 129, 0, EQUAL, "pid", False),
     ("tgkill", 234, 131, 0, EQUAL, "pid", False),
     ("prlimit64", 302, 261, 0, EQUAL, 0, False),
-    ("prctl", 157, 167, 0, EQUAL, 1, True),          # PR_SET_PDEATHSIG: we need ours
+    ("prctl", 157, 167, 0, EQUAL, PDEATHSIG, True),  # we need ours
     ("fcntl", 72, 25, 1, ANY_BIT, 8, True),          # F_SETOWN, F_SETOWN_EX: signals to others
     ("ioctl", 16, 29, 1, ANY_BIT, 0xFFFFAB00, True), # only terminals' 0x54..: others set owners (as above) or flags of files
     ("socketpair", 53, 199, 1, ANY_BIT, 0xE, True)]  # SOCK_STREAM only (asyncio needs it): others could send to any socket
@@ -280,19 +284,19 @@ def enter_namespaces():
     """Namespaces of our own for users, mounts, network and IPC; and a private folder at /proc: that hides /proc, and the path exists
     everywhere and holds no library."""
     uid, gid = os.geteuid(), os.getegid()
-    system("unshare", 0x10000000 | 0x00020000 | 0x40000000 | 0x08000000)
+    system("unshare", NEW_USER | NEW_NS | NEW_NET | NEW_IPC)
     for name, text in [("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")]:
         with open(f"/proc/self/{name}", "w") as f:
             f.write(text)
-    system("mount", b"none", b"/", None, 1 << 14 | 1 << 18, None)  # recursive, private: the outside does not see our mounts
-    system("mount", b"tmpfs", b"/proc", b"tmpfs", 2 | 4, b"size=64m,nr_inodes=8192,mode=700")  # no setuid, no devices
+    system("mount", b"none", b"/", None, REC | PRIVATE, None)  # the outside does not see our mounts
+    system("mount", b"tmpfs", b"/proc", b"tmpfs", NOSUID | NODEV, b"size=64m,nr_inodes=8192,mode=700")
 
 def landlock_rules(folder):
     """-> descriptor of a ruleset: all but devices and sockets in the folder, reading of the standard library, and nothing else."""
-    version = system(444, None, 0, 1)
+    version = system(CREATE_RULESET, None, 0, 1)
     rights = (1 << 13) - 1 | (version >= 2) << 13 | (version >= 3) << 14 | (version >= 5) << 15  # bits in the order of landlock.h
     wanted = [rights] + [3] * (version >= 4) + [3] * (version >= 6)  # files; TCP; abstract sockets and signals
-    rules = system(444, struct.pack(f"{len(wanted)}Q", *wanted), 8 * len(wanted), 0)
+    rules = system(CREATE_RULESET, struct.pack(f"{len(wanted)}Q", *wanted), 8 * len(wanted), 0)
     unwanted = 1 << 0 | 1 << 6 | 1 << 9 | 1 << 11 | 1 << 15  # execute, character device, socket, block device, ioctl on devices
     granted = {folder: rights & ~unwanted, "/dev/null": rights & (1 << 1 | 1 << 2 | 1 << 14)}  # write, read, truncate
     for path in [*sys.path, *os.environ.get("LD_LIBRARY_PATH", "").split(":"), sys.base_prefix + "/lib", "/usr/lib", "/usr/lib64", "/lib",
@@ -301,11 +305,13 @@ def landlock_rules(folder):
             granted[path] = 1 << 2 | os.path.isdir(path) << 3  # read, list
     for path, bits in granted.items():
         fd = os.open(path, os.O_PATH)
-        system(445, rules, 1, struct.pack("=Qi", bits, fd), 0)
+        system(ADD_RULE, rules, 1, struct.pack("=Qi", bits, fd), 0)
         os.close(fd)
     return rules
 
 def seccomp():
+    """Let the kernel run a small program before each system call of this process, on its number (at 0), the kind of processor (at 4)
+    and the arguments (from 16 on): what DENIED and CHECKED say is refused."""
     code = [(LOAD, 0, 0, 4), (EQUAL, 1, 0, AUDIT_ARCH), (GIVE, 0, 0, KILL),  # 32-bit system calls have other numbers
             (LOAD, 0, 0, 0), (AT_LEAST, 0, 1, LAST_SYSCALL + 1), (GIVE, 0, 0, ENOSYS),  # x32 included
             (EQUAL, 0, 1, 435), (GIVE, 0, 0, ENOSYS)]  # clone3: libc then uses clone, whose flags can be seen
@@ -315,7 +321,7 @@ def seccomp():
         code += [(EQUAL, 0, 4, numbers[ARCH]), (LOAD, 0, 0, 16 + 8 * argument),
                  (test, not denied, denied, os.getpid() if value == "pid" else value), (GIVE, 0, 0, EPERM), (LOAD, 0, 0, 0)]
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in [*code, (GIVE, 0, 0, ALLOW)])
-    system("prctl", 22, 2, struct.pack("HP", len(code) // 8, ctypes.cast(code, ctypes.c_void_p).value), 0, 0)
+    system("prctl", SECCOMP, 2, struct.pack("HP", len(code) // 8, ctypes.cast(code, ctypes.c_void_p).value), 0, 0)
 
 # ---- 3. The two processes of a program ------------------------------------------------------------------------------------------
 
@@ -325,7 +331,7 @@ def child(function, *args):
     if pid:
         return pid
     try:
-        system("prctl", 1, signal.SIGKILL, 0, 0, 0)  # PR_SET_PDEATHSIG
+        system("prctl", PDEATHSIG, signal.SIGKILL, 0, 0, 0)
         if os.getppid() == parent:
             function(*args)
             code = 0
@@ -335,6 +341,7 @@ def child(function, *args):
         os._exit(code)
 
 def wait(pid):
+    """-> its exit code, or minus the signal that ended it"""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 def be_tests(layers, rules):
@@ -344,7 +351,7 @@ def be_tests(layers, rules):
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
     os.dup2(1, 2)
     if rules is not None:
-        system(446, rules, 0)  # Landlock, before the fork: out of a domain of our own, our death could not kill the candidate
+        system(RESTRICT_SELF, rules, 0)  # Landlock, before the fork: out of a domain of our own, our death could not kill the candidate
     ours, theirs = socket.socketpair()
     candidate = child(be_candidate, theirs, layers)
     theirs.close()
@@ -430,10 +437,10 @@ def helper(memory_mb, namespaces, allow_unsafe):
     for number in (signal.SIGALRM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)  # what the caller ignores or blocks, we inherit
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    system("prctl", 36, 1, 0, 0, 0)  # orphans of our children become ours, to be waited for
-    system("prctl", 38, 1, 0, 0, 0)  # no new privileges, without which Landlock and seccomp are for root only
+    system("prctl", CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of our children become ours, to be waited for
+    system("prctl", NO_NEW_PRIVS, 1, 0, 0, 0)  # no new privileges, without which Landlock and seccomp are for root only
     steps = [("namespaces", enter_namespaces)] * namespaces
-    steps += [("landlock", lambda: system(446, landlock_rules("/"), 0)), ("seccomp", seccomp)]
+    steps += [("landlock", lambda: system(RESTRICT_SELF, landlock_rules("/"), 0)), ("seccomp", seccomp)]
     # each is tried in a throw-away child: some systems let unshare succeed and then refuse the rest
     layers = [name for name, step in steps if LINUX and wait(child(step)) == 0]
     level = "+".join([*layers, "rlimits"])
