@@ -890,7 +890,10 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
 
     client.stopping.clear()
     try:
-        (ask_in_batches if batch else ask_in_threads)(client, fresh(), answers, total)
+        if batch:
+            ask_in_batches(client, fresh(), answers)
+        else:
+            ask_in_threads(client, fresh(), answers, total)
     except KeyboardInterrupt:
         raise SystemExit(f"interrupted: {len(answers.done):,} answers ({answers.so_far()}) are kept in {answers.path}; the same command goes on")
     except (GaveUp, Refused) as error:  # in batch mode
@@ -978,11 +981,11 @@ def batches_of(answers):
     return re.sub(r"(\.answers)?\.jsonl$", "", answers.path) + ".batches.json"
 
 
-def ask_in_batches(client, items, answers, total):
+def ask_in_batches(client, items, answers):
     """The same through the Batch API. What is on its way is noted beside the answers, in .batches.json, before each step that
     costs: {"settings", "batches": [{"keys": {key: about}, "file": id of the uploaded file, "tried": was the batch asked for, "batch": its id}, ...]}."""
-    note, under_way, gone = batches_of(answers), [], []
-    todo, begun = {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
+    note, todo, begun = batches_of(answers), {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
+    under_way, gone = noted_batches(client, note, todo, answers), []
 
     def save():
         if under_way or gone:
@@ -991,23 +994,6 @@ def ask_in_batches(client, items, answers, total):
         elif os.path.exists(note):
             os.remove(note)
 
-    if os.path.exists(note):
-        try:
-            with open(note) as f:
-                noted = json.load(f)
-            settings, sent = dict(noted["settings"]), 0
-            for entry in noted["batches"]:
-                keys = entry["keys"]
-                if isinstance(keys, list):  # as an earlier version noted them
-                    keys = {key: todo[key][1] for key in keys if key in todo}
-                under_way.append({"keys": {key: dict(about) for key, about in keys.items()}, **{name: entry[name] for name in ("file", "tried", "batch")}})
-                sent += len(keys)
-        except (ValueError, TypeError, KeyError, AttributeError):
-            raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
-        if differing(settings, answers.settings):
-            raise SystemExit(f"{note}: batches are on their way that were asked with other settings ({differing(settings, answers.settings)} "
-                             "differ): give those again, or another --out")
-        print(f"{len(under_way)} batches of an earlier run, with {sent:,} prompts, are picked up")
     while todo or under_way:
         chunks = chunks_for(client, todo, {key for entry in under_way for key in entry["keys"]}, answers)
         if answers.stopped and len(answers.done) > begun and sum(map(len, chunks)) < len(todo) / 10:
@@ -1022,33 +1008,19 @@ def ask_in_batches(client, items, answers, total):
         save()
         if not under_way and not refused:
             break
-        before, refused_before, reason, cancelled, pause, started, looks = answers.lines, set(client.refused), "", "", 0.25, time.time(), Counter()
+        lines_before, refused_before, started, looks = answers.lines, set(client.refused), time.time(), Counter()
+        reason, cancelled, pause = "", "", 0.25
         while under_way:
             for entry in [*under_way]:
-                name, batch = entry["batch"], {"status": "not there"}
-                try:
-                    batch = client.call("GET", f"/batches/{name}", need="id")
-                except Refused as error:
-                    if not str(error).startswith("HTTP 404"):
-                        raise
-                status, done = batch.get("status"), fields_of(batch.get("request_counts")).get("completed")
-                done = done if isinstance(done, int) else None
-                print(f"\r{name}: {status}, {done or 0:,} of {len(entry['keys']):,} lines, {(time.time() - started) / 60:.0f} min   ", end="", flush=True)
-                if status not in ("completed", "failed", "expired", "cancelled", "not there"):
+                batch = ended_batch(client, entry, started, looks)
+                if not batch:
                     continue
-                print()
-                # On some servers a batch can be asked for, and names its files, a while after it began and ended
-                if (status == "not there" or status != "failed" and done != 0 and not batch.get("output_file_id")) and looks[name] < TRIES:
-                    looks[name] += 1
-                    continue
-                if status == "completed" and done != 0 and not (batch.get("output_file_id") or batch.get("error_file_id")):
-                    raise SystemExit(f"{client.where} has done {name} and names no file with its answers: the same command looks again")
-                if status == "not there":
+                if batch["status"] == "not there":
                     gone.append(entry)
                 else:
                     reason = take_batch(client, batch, entry["keys"], todo, answers) or reason
-                if status == "cancelled":
-                    cancelled = name
+                if batch["status"] == "cancelled":
+                    cancelled = entry["batch"]
                 under_way.remove(entry)
                 save()
             if under_way:
@@ -1062,9 +1034,56 @@ def ask_in_batches(client, items, answers, total):
                              f"OPENAI_BASE_URL that began it, the same command picks it up. If it is gone for good, remove {note}: then they are asked anew")
         if todo and cancelled:
             raise SystemExit(f"{client.where}: {cancelled} was cancelled. The same command asks anew what it did not answer")
-        if todo and answers.lines == before and client.refused == refused_before:
+        if todo and answers.lines == lines_before and client.refused == refused_before:
             raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again; a smaller "
                              "--count makes smaller ones")
+
+
+def noted_batches(client, note, todo, answers):
+    """The batches that an earlier run noted as on their way."""
+    if not os.path.exists(note):
+        return []
+    under_way = []
+    try:
+        with open(note) as f:
+            noted = json.load(f)
+        settings = dict(noted["settings"])
+        for entry in noted["batches"]:
+            keys = entry["keys"]
+            if isinstance(keys, list):  # as an earlier version noted them
+                keys = {key: todo[key][1] for key in keys if key in todo}
+            under_way.append({"keys": {key: dict(about) for key, about in keys.items()}, **{name: entry[name] for name in ("file", "tried", "batch")}})
+    except (ValueError, TypeError, KeyError, AttributeError):
+        raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
+    if differing(settings, answers.settings):
+        raise SystemExit(f"{note}: batches are on their way that were asked with other settings ({differing(settings, answers.settings)} "
+                         "differ): give those again, or another --out")
+    print(f"{len(under_way)} batches of an earlier run, with {sum(len(entry['keys']) for entry in under_way):,} prompts, are picked up")
+    return under_way
+
+
+def ended_batch(client, entry, started, looks):
+    """Look how a batch is doing. Returns it once it has ended (as "not there" where the server does not know it), else None. looks: how
+    often each was found ended and its answers not there yet."""
+    name, batch = entry["batch"], {"status": "not there"}
+    try:
+        batch = client.call("GET", f"/batches/{name}", need="id")
+    except Refused as error:
+        if not str(error).startswith("HTTP 404"):
+            raise
+    status, done = batch.get("status"), fields_of(batch.get("request_counts")).get("completed")
+    done = done if isinstance(done, int) else None
+    print(f"\r{name}: {status}, {done or 0:,} of {len(entry['keys']):,} lines, {(time.time() - started) / 60:.0f} min   ", end="", flush=True)
+    if status not in ("completed", "failed", "expired", "cancelled", "not there"):
+        return None
+    print()
+    # On some servers a batch can be asked for, and names its files, a while after it began and ended
+    if (status == "not there" or status != "failed" and done != 0 and not batch.get("output_file_id")) and looks[name] < TRIES:
+        looks[name] += 1
+        return None
+    if status == "completed" and done != 0 and not (batch.get("output_file_id") or batch.get("error_file_id")):
+        raise SystemExit(f"{client.where} has done {name} and names no file with its answers: the same command looks again")
+    return batch
 
 
 def chunks_for(client, todo, sent, answers):
