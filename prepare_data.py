@@ -1918,48 +1918,57 @@ def setup_decontaminate(problems, tau, ngrams):
     return problems, tau, grams, [bits_of(problem.types) for problem in problems], bags, np.zeros(len(problems))
 
 
+def copied_problems(text, problems, grams):
+    """{problem} of which the text has 13 words in a row, and more than half of all its words or of those before its first example, in
+    order: 13 alone may be a common phrase."""
+    words, copied = words_of(text) if grams else [], set()
+    for p in set().union(*(grams[gram] for i in range(len(words) - GRAM + 1) if (gram := tuple(words[i:i + GRAM])) in grams)):
+        for wanted in (problems[p].words, *problems[p].prose):
+            matcher = difflib.SequenceMatcher(None, wanted, words, autojunk=False)
+            if sum(block.size for block in matcher.get_matching_blocks()) > 0.5 * len(wanted):
+                copied.add(p)
+                break
+    return copied
+
+
+def syntax_rates(tree, several, lowest):
+    """Yield (problem, match rate of their syntax) of those that are at least `lowest` close to an exercise, or closer than any before."""
+    problems, _, _, bits, bags, best = worker
+    lengths, parts = bags.sum(0), [tree]
+    if several:  # a copy may stand beside other functions, or inside of one
+        parts += [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    for part in parts:
+        types, details = node_types(part)
+        # A rate is at most what the bags of node types allow, and the lengths with them: almost all pairs end here, below the
+        # lowest tau and below the closest pair seen so far
+        bag = np.bincount(types, minlength=len(bags))
+        there = bag.nonzero()[0]
+        bound = 2 * np.minimum(bags[there], bag[there, None]).sum(0) / (lengths + max(1, len(types)))
+        for p in ((bound >= lowest) | (bound > best)).nonzero()[0].tolist():
+            rate = match_rate(*bits[p], types)
+            if rate >= lowest and lengths[p] < SMALL:
+                rate = min(rate, match_rate(*bits_of([*map(repr, problems[p].details)]), [*map(repr, details)]))
+            yield p, rate
+
+
 def decontaminate_task(task):
     """Compare a task's exercises with all problems. Returns (kept, counts, corrupt, copied, nearer): kept [(line number, line)], copied
     {problem} by 13-grams, nearer [(problem, rate, line number, text)] of exercises closer to a problem than any before."""
-    problems, tau, grams, bits, bags, best = worker
+    problems, tau, grams, _, _, best = worker
     _, _, first, read, lines = task
-    lengths, lowest = bags.sum(0), min(tau, TAUS[-1])
     kept, counts, corrupt, copied, nearer = [], Counter(), [], set(), []
     for number, line, text in read_items(read, lines, first, Counter(), corrupt):
-        counts["exercises"] += 1
-        found, words = set(), words_of(text) if grams else []
-        for p in set().union(*(grams[gram] for i in range(len(words) - GRAM + 1) if (gram := tuple(words[i:i + GRAM])) in grams)):
-            # 13 words in a row may be a common phrase: more than half of the problem's words, or of those before its first example,
-            # must be there, in order
-            for wanted in (problems[p].words, *problems[p].prose):
-                matcher = difflib.SequenceMatcher(None, wanted, words, autojunk=False)
-                if sum(block.size for block in matcher.get_matching_blocks()) > 0.5 * len(wanted):
-                    found.add("13-grams")
-                    copied.add(p)
-                    break
+        copies = copied_problems(text, problems, grams)
+        copied |= copies
         tree = parsed(text) if tau else None
-        counts["no Python"] += bool(tau and not tree)
-        parts, highest = [tree] * bool(tree), 0.0
-        if tree and text.count("def ") > 1:  # a copy may stand beside other functions, or inside of one
-            parts += [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-        for part in parts:
-            types, details = node_types(part)
-            # A rate is at most what the bags of node types allow, and the lengths with them: almost all pairs end here, below the
-            # lowest tau and below the closest pair seen so far
-            bag = np.bincount(types, minlength=len(bags))
-            there = bag.nonzero()[0]
-            bound = 2 * np.minimum(bags[there], bag[there, None]).sum(0) / (lengths + max(1, len(types)))
-            for p in ((bound >= lowest) | (bound > best)).nonzero()[0].tolist():
-                rate = match_rate(*bits[p], types)
-                if rate >= lowest and lengths[p] < SMALL:
-                    rate = min(rate, match_rate(*bits_of([*map(repr, problems[p].details)]), [*map(repr, details)]))
-                highest = max(highest, rate)
-                if rate > best[p]:
-                    nearer.append((p, rate, number, text))
-                    best[p] = rate
-        if highest >= tau > 0:
-            found.add("syntax")
-        counts.update([*found, *(f"tau {t}" for t in TAUS if highest >= t)])
+        highest = 0.0
+        for p, rate in syntax_rates(tree, text.count("def ") > 1, min(tau, TAUS[-1])) if tree else ():
+            highest = max(highest, rate)
+            if rate > best[p]:
+                nearer.append((p, rate, number, text))
+                best[p] = rate
+        found = ["13-grams"] * bool(copies) + ["syntax"] * (highest >= tau > 0)
+        counts.update(["exercises", *found, *(f"tau {t}" for t in TAUS if highest >= t), *["no Python"] * bool(tau and not tree)])
         if not found:
             kept.append((number, line))
     return kept, counts, corrupt, copied, nearer
