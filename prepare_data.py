@@ -1452,26 +1452,8 @@ def embed(path, encoder, device, alone=False):
     rank, world = (0, 1) if alone else (int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1)))
     device = pick_device(device)
     model, name = load_model(encoder, device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    encoding, T = load_tokenizer(name), min(MAX_TOKENS, model.config.context)
+    encoding = load_tokenizer(name)
     os.makedirs(folder, exist_ok=True)
-
-    @torch.inference_mode()
-    def vectors(texts):
-        # 16 characters a token are more than code has; the cut keeps tiktoken off the rest
-        ids = [encoding.encode_ordinary(text[:16 * T])[:T] for text in texts]
-        result = np.empty((len(ids), model.config.n_embd), np.float16)
-        order, at = sorted(range(len(ids)), key=lambda i: -len(ids[i])), 0
-        while at < len(order):  # neighbours are of about the same length: little padding
-            rows = order[at:at + max(1, BATCH_TOKENS // len(ids[order[at]]))]
-            idx = torch.zeros(len(rows), len(ids[rows[0]]), dtype=torch.long)
-            for b, i in enumerate(rows):
-                idx[b, :len(ids[i])] = torch.tensor(ids[i])
-            lengths = torch.tensor([len(ids[i]) for i in rows], device=device)[:, None]
-            real = torch.arange(idx.size(1), device=device) < lengths   # (B, T): padding stands on the right, behind what attention sees
-            hidden = model.hidden(idx.to(device)).float()               # (B, T, D)
-            result[rows] = ((hidden * real[:, :, None]).sum(1) / lengths).cpu().numpy()
-            at += len(rows)
-        return result
 
     blocks, documents = [], ((line, record["text"]) for line, record in read_documents(path))
     with tqdm(desc=f"embed ({encoder})", unit="document", disable=rank > 0) as bar:
@@ -1479,7 +1461,7 @@ def embed(path, encoder, device, alone=False):
             blocks.append(os.path.join(folder, f"{len(blocks):06d}.npz"))
             if (len(blocks) - 1) % world == rank and not os.path.exists(blocks[-1]):
                 lines, texts = zip(*block)
-                content = dict(ids=np.array([*map(hash_text, texts)], np.uint64), lines=np.array(lines), vectors=vectors(texts))
+                content = dict(ids=np.array([*map(hash_text, texts)], np.uint64), lines=np.array(lines), vectors=mean_hidden(model, encoding, texts))
                 with whole_file(blocks[-1]) as f:
                     np.savez(f, **content)
             bar.update(len(block))
@@ -1488,6 +1470,28 @@ def embed(path, encoder, device, alone=False):
     while not all(map(os.path.exists, blocks)):  # other ranks' last blocks; torchrun ends us if one of them fails
         time.sleep(0.5)
     return blocks
+
+
+def mean_hidden(model, encoding, texts):
+    """(n, D) fp16: the mean of each text's last hidden states, of its first MAX_TOKENS tokens."""
+    import torch
+    device, T = model.cos.device, min(MAX_TOKENS, model.config.context)
+    # 16 characters a token are more than code has; the cut keeps tiktoken off the rest
+    ids = [encoding.encode_ordinary(text[:16 * T])[:T] for text in texts]
+    result = np.empty((len(ids), model.config.n_embd), np.float16)
+    order, at = sorted(range(len(ids)), key=lambda i: -len(ids[i])), 0
+    while at < len(order):  # neighbours are of about the same length: little padding
+        rows = order[at:at + max(1, BATCH_TOKENS // len(ids[order[at]]))]
+        idx = torch.zeros(len(rows), len(ids[rows[0]]), dtype=torch.long)
+        for b, i in enumerate(rows):
+            idx[b, :len(ids[i])] = torch.tensor(ids[i])
+        lengths = torch.tensor([len(ids[i]) for i in rows], device=device)[:, None]
+        real = torch.arange(idx.size(1), device=device) < lengths   # (B, T): padding stands on the right, behind what attention sees
+        with torch.inference_mode():
+            hidden = model.hidden(idx.to(device)).float()           # (B, T, D)
+            result[rows] = ((hidden * real[:, :, None]).sum(1) / lengths).cpu().numpy()
+        at += len(rows)
+    return result
 
 
 def read_block(path):
