@@ -782,8 +782,12 @@ class Answers:
     {"key": hash of the prompt, "about", "text" or "rejected", "tokens", "usd"}, appended and flushed as they come. Of two lines about a
     prompt the later one counts; one with "again" says that the prompt is to be asked again (its cost counts all the same)."""
     def __init__(self, path, settings):
-        self.path, self.settings, self.done, self.asked, self.stopped, self.again = path, settings, {}, set(), "", Counter()  # done: {key: its line}
-        self.tokens, self.usd, self.lines, self.useless = [0, 0], 0.0, 0, []
+        self.path, self.settings = path, settings
+        self.done, self.lines = {}, 0                    # {key of a prompt that has its answer: the answer's line}; lines of the file
+        self.tokens, self.usd = [0, 0], 0.0              # in and out, and what they cost, of all answers in the file
+        self.useless = []                                # the answers since the last one that can be used
+        self.asked, self.again = set(), Counter()        # by the last ask_all: keys; why prompts got no final answer
+        self.stopped = ""                                # why the last ask_all ended early
         os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
         self.file = open(path, "a+b")
         lock(self.file, path)
@@ -814,7 +818,7 @@ class Answers:
         if not record.get("again"):
             self.done[record["key"]] = number
         if "rejected" in record:
-            self.useless.append(record)  # since the last usable answer
+            self.useless.append(record)
         else:
             self.useless = []
         self.tokens = [a + b for a, b in zip(self.tokens, record["tokens"])]
