@@ -1728,16 +1728,8 @@ def check_exercise(block, tree, function):
     if all(isinstance(s, (ast.Pass, ast.Raise)) or (isinstance(s, (ast.Expr, ast.Return)) and isinstance(s.value, (ast.Constant, type(None))))
            for s in function.body[1:]):
         raise ValueError("no body")
-    inside, read, bound, header = set(ast.walk(function)), set(), {function.name}, []
-    for node in inside:
-        if isinstance(node, ast.Name):
-            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
-        elif isinstance(node, ast.arg):
-            bound.add(node.arg)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
-            bound.add(node.name)
-        elif isinstance(node, ast.MatchMapping) and node.rest:
-            bound.add(node.rest)
+    inside, header = set(ast.walk(function)), []
+    read, bound = names_in(inside)
     for node in ast.walk(tree):
         if not isinstance(node, (ast.Import, ast.ImportFrom)):
             continue
@@ -1756,6 +1748,21 @@ def check_exercise(block, tree, function):
     start = min([function.lineno] + [decorator.lineno for decorator in function.decorator_list]) - 1
     program = "\n".join([*header, *[""] * (2 * bool(header)), *block.split("\n")[start:function.end_lineno]]).rstrip() + "\n"
     return function.name, program, examples_of(doc)
+
+
+def names_in(nodes):
+    """({names that are read}, {names that are bound}) by nodes of a syntax tree, imports left out."""
+    read, bound = set(), set()
+    for node in nodes:
+        if isinstance(node, ast.Name):
+            (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
+        elif isinstance(node, ast.arg):
+            bound.add(node.arg)
+        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+            bound.add(node.name)
+        elif isinstance(node, ast.MatchMapping) and node.rest:
+            bound.add(node.rest)
+    return read, bound
 
 
 def examples_of(doc):
