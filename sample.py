@@ -118,7 +118,8 @@ class Batch:
         self.tokens[:rows] = self.pick(self.model.lm_head(hidden[:, -1]), numbers)
 
     def next(self, rows, longest):
-        """The same in fixed shapes where asked for. longest: the most tokens that one of the rows has, the new one in."""
+        """step(), where `fixed` in few shapes and on a GPU from a graph. longest: the most tokens that one of the rows has, the new one
+        included."""
         if not self.fixed:
             return self.step(rows, longest)
         shape = min(1 << (rows - 1).bit_length(), len(self.tokens)), min(-(-longest // 256) * 256, self.room)
@@ -134,6 +135,7 @@ class Batch:
         self.graphs[shape].replay()
 
     def move(self, source, target, length):
+        """Put a row of this many tokens in the place of another."""
         self.cache.copy_row(source, target, length)
         for tensor in (self.cache.lengths, self.tokens, self.uniform):
             tensor[target] = tensor[source]
@@ -141,9 +143,10 @@ class Batch:
 
 @dataclass
 class Row:
-    i: int
-    j: int
-    made: list
+    """A sample that is being generated."""
+    i: int                        # its prompt
+    j: int                        # which of the prompt's samples it is
+    made: list                    # its tokens so far
     length: int                   # tokens in the cache, once all steps that were asked for are done
     after: torch.Tensor = None    # logits (V,) after the prompt, for the prompt's other samples, too
     ended: bool = False
@@ -184,16 +187,17 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
     asked = collections.deque()    # (tokens, their rows, event) of steps whose tokens were not looked at yet
 
     def ask(start):
-        """Note the tokens of rows start.. to be looked at later; a GPU copies them to the host when it gets there."""
-        gpu = device.type == "cuda"
-        asked.append((batch.tokens[start:len(rows)].to("cpu", copy=True, non_blocking=gpu), rows[start:], torch.cuda.Event() if gpu else None))
-        if gpu:
-            asked[-1][2].record()
+        """Note the tokens of rows start.. to be looked at later; a GPU copies them to the host, and sets the event, when it gets there."""
+        tokens, event = batch.tokens[start:len(rows)].to("cpu", copy=True, non_blocking=device.type == "cuda"), None
+        if device.type == "cuda":
+            event = torch.cuda.Event()
+            event.record()
+        asked.append((tokens, rows[start:], event))
 
     while waiting or rows:
-        start, new, twins = len(rows), [], []
+        start, new, twins = len(rows), [], []             # twins: their prompts are in other samples' rows already
         while waiting and start + len(new) + len(twins) < len(batch.tokens):  # the next samples enter
-            i, j = waiting.popleft()                      # a twin's prompt is in another sample's row, too
+            i, j = waiting.popleft()
             (twins if any(row.i == i for row in rows + new) else new).append(Row(i, j, [], sizes[i]))
         if new or twins:
             new.sort(key=lambda row: -row.length)
