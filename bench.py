@@ -95,7 +95,7 @@ def number(value):
 
 # ---- train -----------------------------------------------------------------------------------------------------------
 
-def train(args, settings):
+def train(args, *settings):
     import numpy as np
     import torch
     from model import flops_per_token
@@ -277,7 +277,7 @@ def attention_backend(step):
 
 # ---- sample ----------------------------------------------------------------------------------------------------------
 
-def sample(args, settings):
+def sample(args, *settings):
     import torch
     from model import DTYPES, pick_device
     device = pick_device(args.device)
@@ -549,10 +549,7 @@ if __name__ == "__main__":
     args, settings = parse_args()
     sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
     try:
-        if args.command in ("train", "sample"):
-            {"train": train, "sample": sample}[args.command](args, settings)
-        else:
-            {"tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args)
+        {"train": train, "sample": sample, "tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args, *settings)
     except KeyboardInterrupt:
         raise SystemExit(130)
     except BrokenPipeError:  # as in `python bench.py ... | head -1`
