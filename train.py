@@ -85,8 +85,7 @@ class TrainConfig(RunConfig):
 
     def model_config(self):
         try:
-            return PhiConfig(dropout=self.dropout, **{name: getattr(self, name) for name in
-                             ("vocab_size", "context", "n_layer", "n_head", "n_embd", "rotary_dim", "init_std")})
+            return PhiConfig(**{field.name: getattr(self, field.name) for field in fields(PhiConfig) if hasattr(self, field.name)})
         except ValueError as error:
             raise SystemExit(str(error))
 
