@@ -254,41 +254,41 @@ class Phi(nn.Module):
         if beyond:  # what is not written would be missing there: another model
             raise SystemExit(f"{folder} is not written: PhiForCausalLM has no place for {beyond[0]}")
         os.makedirs(folder, exist_ok=True)
-        c, dtype = self.config, str(self.lm_head.weight.dtype).removeprefix("torch.")
-        K, fraction = c.n_embd // c.n_head, c.rotary_dim / (c.n_embd // c.n_head)
-        if int(fraction * K) < c.rotary_dim:  # which is how it is read: 58 / 100 * 100 is just below 58
-            fraction = (c.rotary_dim + 0.5) / K
-        eot = min(50256, c.vocab_size - 1)  # <|endoftext|> of the codegen tokenizer; the last id of any other that is not padded
-        tokens = dict(bos_token_id=eot, eos_token_id=eot)
-        hf = dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
-                  intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
-                  num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
-                  initializer_range=c.init_std, layer_norm_eps=1e-5, partial_rotary_factor=fraction,
-                  rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
-                  attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
-                  torch_dtype=dtype, **tokens)
+        hf = hf_config(self.config, self.lm_head.weight.dtype)
         tensors = {}
-        for hf_name, name in hf_names(c):
+        for hf_name, name in hf_names(self.config):
             if isinstance(name, tuple):  # one of q, k, v out of our fused matrix
                 tensors[hf_name] = state[name[0]].chunk(3)[name[1]].clone()
             else:
                 tensors[hf_name] = state[name].contiguous()
         save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
-        for file, content in (("config.json", hf), ("generation_config.json", dict(_from_model_config=True, **tokens))):
+        generation = {"_from_model_config": True, **{name: hf[name] for name in ("bos_token_id", "eos_token_id")}}
+        for file, content in (("config.json", hf), ("generation_config.json", generation)):
             with open(os.path.join(folder, file), "w") as f:
                 json.dump(content, f, indent=2)
-        if c.vocab_size > 50294:
+        if self.config.vocab_size > 50294:
             from tokenizer import write_hf_tokenizer
             write_hf_tokenizer(folder)
 
 
-# ---- costs -----------------------------------------------------------------------------------------------------------
+# ---- costs and devices -----------------------------------------------------------------------------------------------
 
 def flops_per_token(config, T):
     """Training FLOPs (forward and backward) per token by PaLM's formula: 6 per weight of a matrix product (lm_head in,
     embedding look-up out) + 12 L D T for attention, not halved for causality."""
     matmul = config.n_layer * (4 * config.n_embd**2 + 2 * config.n_embd * config.n_inner) + config.n_embd * config.vocab_size
     return 6 * matmul + 12 * config.n_layer * config.n_embd * T
+
+
+def pick_device(name):
+    """The torch.device for "auto" (cuda, else mps, else cpu), "cuda" (under torchrun this rank's own GPU), "mps" or "cpu"; ends the
+    program if it is not there."""
+    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if name == "auto":
+        name = next(kind for kind in there if there[kind])
+    if not there.get(name):
+        raise SystemExit(f"device {name!r} is not there; on this machine: {', '.join(kind for kind in there if there[kind])}")
+    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0)) if name == "cuda" else None)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -309,17 +309,6 @@ def load_model(path, device="cpu", dtype=None):
     return model.to(device=device, dtype=dtype), tokenizer
 
 
-def pick_device(name):
-    """The torch.device for "auto" (cuda, else mps, else cpu), "cuda" (under torchrun this rank's own GPU), "mps" or "cpu"; ends the
-    program if it is not there."""
-    there = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
-    if name == "auto":
-        name = next(kind for kind in there if there[kind])
-    if not there.get(name):
-        raise SystemExit(f"device {name!r} is not there; on this machine: {', '.join(kind for kind in there if there[kind])}")
-    return torch.device(name, int(os.environ.get("LOCAL_RANK", 0)) if name == "cuda" else None)
-
-
 def read_checkpoint(path):
     """The dict that train.py saved, its tensors still on disk until they are used. Ends the program on anything else."""
     if not os.path.exists(path):
@@ -336,6 +325,8 @@ def read_checkpoint(path):
         reason = " ".join(str(error).split())[:160]
         raise SystemExit(f"{path} is not a whole checkpoint of train.py ({type(error).__name__}: {reason})")
 
+
+# ---- Hugging Face folders --------------------------------------------------------------------------------------------
 
 def safetensors_torch():
     try:
@@ -373,6 +364,22 @@ def read_hf_config(folder):
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise SystemExit(f"{folder} is not a Hugging Face folder: {type(error).__name__} at its config.json: {error}")
     raise SystemExit(f"{path}: model_type is {kind!r}; phi (as microsoft/phi-1) and codegen can be loaded")
+
+
+def hf_config(c, dtype):
+    """The dict for PhiForCausalLM's config.json, of which read_hf_config makes the PhiConfig c again."""
+    K = c.n_embd // c.n_head
+    fraction = c.rotary_dim / K
+    if int(fraction * K) < c.rotary_dim:  # which is how it is read: 58 / 100 * 100 is just below 58
+        fraction = (c.rotary_dim + 0.5) / K
+    eot = min(50256, c.vocab_size - 1)  # <|endoftext|> of the codegen tokenizer; the last id of any other that is not padded
+    return dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
+                intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
+                num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
+                initializer_range=c.init_std, layer_norm_eps=1e-5, partial_rotary_factor=fraction,
+                rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
+                attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
+                torch_dtype=str(dtype).removeprefix("torch."), bos_token_id=eot, eos_token_id=eot)
 
 
 def read_hf_tensors(folder):
