@@ -27,9 +27,9 @@ NOT covered:
   threads for a second or two; without namespaces the sum of many 16 MB files, a minute or two for a flood of
   folders on a slow disk, and the folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
-- answers: identity; <, in, hash, copy, del, `with`, `async for`, isinstance, __names__ and == (but with another) on a Remote; nesting
+- answers: identity; <, in, hash, copy, del, `with`, `async for`, isinstance, __names__ but __name__, and == (but with another) on a Remote; nesting
   beyond a few hundred; more than 16 MB; subclasses (a Counter is a dict, a namedtuple a tuple); a generator's
-  return value. An exception's own __str__ and cause; its class, if a module of the standard library has it (json.JSONDecodeError);
+  return value. An exception's own __str__ and cause; its class, if a module of the standard library has it (but for a few, as json.JSONDecodeError);
 - arguments: subclasses and aliases likewise; of an object of a class that prompt or test defines its class (isinstance, type, match),
   identity, < and an Enum's ==; exceptions as values; what a call changes in them, but for containers given by position to a call that does not
   raise; attributes of objects, but for those of classes that prompt or test define; async callbacks; calls after f has returned;
@@ -40,7 +40,7 @@ NOT covered:
 """
 import builtins, collections, concurrent.futures, contextlib, ctypes, datetime, functools, gc, importlib, itertools, json, operator, os
 import platform, queue, random, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, threading, time, traceback, types
-from decimal import Decimal
+from decimal import Decimal, DivisionByZero, InvalidOperation
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -84,13 +84,14 @@ KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). Wha
     "values": (type({}.values()), list, lambda p: dict(enumerate(p)).values()),
     "items": (type({}.items()), list, lambda p: dict(p).items())}
 # Types that cross by name
-TYPES = {t.__name__: t for t in (bool, int, float, complex, str, bytes, list, tuple, set, frozenset, dict, type(None))}
+TYPES = {t.__name__: t for t in (bool, type(None), object, type, *(t for t, *_ in KINDS.values()))}
 SHOWN = bool, int, float, str, bytes, tuple, type(None)  # in an exception's arguments; of others the repr crosses
 CONTAINERS = list, dict, set, bytearray, collections.deque  # what changes of these in a call is sent back
 # Without these two, which cross as Exception: they would end a map() in the tests in silence, and all(map(...)) would hold
 EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)
               and n not in ("StopIteration", "StopAsyncIteration", "BaseExceptionGroup", "ExceptionGroup")}
 
+EXCEPTIONS |= {c.__name__: c for c in (json.JSONDecodeError, InvalidOperation, DivisionByZero, re.error, queue.Empty, queue.Full)}
 def error_names(cls):
     """-> its name and those of its bases, up to the nearest builtin one"""
     own = itertools.takewhile(lambda c: EXCEPTIONS.get(c.__name__) is not c, cls.__mro__)
@@ -118,7 +119,7 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
             return item
         raise StopIteration
     def __getattr__(self, name):
-        if name.startswith("__"):
+        if name.startswith("__") and name not in ("__name__", "__qualname__"):
             raise AttributeError(name)
         return self._peer.call("getattr", self, name)
     def __setattr__(self, name, value):
@@ -157,6 +158,8 @@ class Peer:
         if isinstance(v, type) and TYPES.get(v.__name__) is v:
             return ["type", v.__name__]
         if isinstance(v, type) and issubclass(v, BaseException):
+            if EXCEPTIONS.get(v.__name__) is not v:
+                self.errors.setdefault(v.__name__, v)
             return ["error", *error_names(v)]
         self.exports[id(v)] = v
         return ["coroutine" if isinstance(v, types.CoroutineType) else "remote", id(v)]
@@ -229,6 +232,8 @@ class Peer:
         except MemoryError:
             raise
         except BaseException as e:
+            if EXCEPTIONS.get(type(e).__name__) is not type(e):
+                self.errors.setdefault(type(e).__name__, type(e))
             args = [str(e)] if isinstance(e, SyntaxError) else [a if type(a) in SHOWN else repr(a) for a in e.args]
             self.send("reply", error_names(type(e)), self.pack([args, {k: v for k, v in vars(e).items() if not k.startswith("__")}]), [])
 
@@ -252,9 +257,9 @@ DENIED = """
     chmod 90 -1  fchmod 91 52  fchmodat 268 53  chown 92 -1  fchown 93 55  lchown 94 -1  fchownat 260 54  utime 132 -1
     utimes 235 -1  futimesat 261 -1  utimensat 280 88  setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7  removexattr 197 14
     lremovexattr 198 15  fremovexattr 199 16  truncate 76 45  flock 73 32  inotify_add_watch 254 27
-    fanotify_init 300 262  fanotify_mark 301 263  sync 162 81  syncfs 306 267
+    openat2 437 437  fanotify_init 300 262  fanotify_mark 301 263  sync 162 81  syncfs 306 267
 """  # name, x86-64, aarch64. From chmod on: Landlock does not govern these. Mounting: Landlock forbids it, and no capability is left
-LOAD, EQUAL, ANY_BIT, AT_LEAST, GIVE = 0x20, 0x15, 0x45, 0x35, 0x06  # instructions: (what, skips if true, skips if false, value)
+LOAD, MASK, EQUAL, ANY_BIT, AT_LEAST, GIVE = 0x20, 0x54, 0x15, 0x45, 0x35, 0x06  # instructions: (what, skips if true, skips if false, value)
 ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
 CHECKED = [  # name, x86-64, aarch64, argument, test, value, and whether the call is denied if that holds or if not
     ("clone", 56, 220, 0, ANY_BIT, 0x10000, False),  # CLONE_THREAD: threads only
@@ -264,7 +269,13 @@ CHECKED = [  # name, x86-64, aarch64, argument, test, value, and whether the cal
     ("prctl", 157, 167, 0, EQUAL, PDEATHSIG, True),  # we need ours
     ("fcntl", 72, 25, 1, ANY_BIT, 8, True),          # F_SETOWN, F_SETOWN_EX: signals to others
     ("ioctl", 16, 29, 1, ANY_BIT, 0xFFFFAB00, True), # only terminals' 0x54..: others set owners (as above) or flags of files
-    ("socketpair", 53, 199, 1, ANY_BIT, 0xE, True)]  # SOCK_STREAM only (asyncio needs it): others could send to any socket
+    ("fcntl", 72, 25, 1, EQUAL, 1024, True),         # F_SETLEASE: others who open the file would wait
+    ("fcntl", 72, 25, 1, EQUAL, 1026, True),         # F_NOTIFY: who opens what
+    ("socketpair", 53, 199, 1, ANY_BIT, 0xE, True),  # SOCK_STREAM only (asyncio needs it): others could send to any socket
+    ("socketpair", 53, 199, 0, EQUAL, 1, False),     # AF_UNIX only: another could load a module of the kernel
+    # Before Linux 6.2 Landlock does not govern O_TRUNC, and mode 3 counts as neither reading nor writing: (bits, their value)
+    ("open", 2, -1, 1, EQUAL, (3, 3), True), ("open", 2, -1, 1, EQUAL, (0x203, 0x200), True),
+    ("openat", 257, 56, 2, EQUAL, (3, 3), True), ("openat", 257, 56, 2, EQUAL, (0x203, 0x200), True)]
 LAST_SYSCALL = 450  # newer ones get ENOSYS, as from an older kernel
 ARCH, AUDIT_ARCH, CAPSET = {"x86_64": (0, 0xC000003E, 126), "aarch64": (1, 0xC00000B7, 91)}.get(platform.machine(), (None,) * 3)
 LINUX = sys.platform == "linux" and ARCH is not None and sys.maxsize > 2**32
@@ -318,7 +329,8 @@ def seccomp():
     for number in DENIED.split()[1 + ARCH::3]:
         code += [(EQUAL, 0, 1, int(number) % 2**32), (GIVE, 0, 0, EPERM)]
     for _, *numbers, argument, test, value, denied in CHECKED:  # the low half of the argument is all the kernel looks at
-        code += [(EQUAL, 0, 4, numbers[ARCH]), (LOAD, 0, 0, 16 + 8 * argument),
+        mask, value = value if isinstance(value, tuple) else (2**32 - 1, value)
+        code += [(EQUAL, 0, 5, numbers[ARCH] % 2**32), (LOAD, 0, 0, 16 + 8 * argument), (MASK, 0, 0, mask),
                  (test, not denied, denied, os.getpid() if value == "pid" else value), (GIVE, 0, 0, EPERM), (LOAD, 0, 0, 0)]
     code = b"".join(struct.pack("HBBI", *instruction) for instruction in [*code, (GIVE, 0, 0, ALLOW)])
     system("prctl", SECCOMP, 2, struct.pack("HP", len(code) // 8, ctypes.cast(code, ctypes.c_void_p).value), 0, 0)
@@ -368,6 +380,8 @@ def be_tests(layers, rules):
         if program is None:
             os._exit(1)  # the candidate could not be set up: an error of the harness
         end(*("failed", why) if why else died(wait(candidate)))
+        if function is getattr and name in ("__name__", "__qualname__") and isinstance(thing, (types.FunctionType, types.BuiltinFunctionType, type)):
+            return str(getattr(thing, name))
     def attribute(function, thing, name, *value):  # of objects that a test hands over, such as nodes of a tree; never of functions, frames
         if type(thing).__module__ != "tests" or name.startswith("__"):
             raise AttributeError(name)
@@ -397,8 +411,10 @@ def run(program, peer):
             ours = name != entry_point
             if ours and hasattr(builtins, name):
                 raise KeyError(name)  # Python goes on to look there
-            self[name] = importlib.import_module(name) if ours and name in sys.stdlib_module_names else peer.call("get", name)
-            return self[name]
+            value = importlib.import_module(name) if ours and name in sys.stdlib_module_names else peer.call("get", name)
+            if type(value) in (Remote, types.ModuleType):  # a number may be another one the next time
+                self[name] = value
+            return value
     entry_point = re.match(r"\w*", program.entry_point)[0]  # "Solution" of "Solution().solve"
     names = Names(__name__="tests")
     peer.call("load", program.code)
@@ -406,7 +422,17 @@ def run(program, peer):
     exec(compile(program.setup, "<setup>", "exec", dont_inherit=True), names)
     names.pop(entry_point, None)  # HumanEval's prompt defines a stub
     peer.errors.update({name: v for name, v in names.items() if isinstance(v, type) and issubclass(v, BaseException)})
-    exec(compile(program.test, "<test>", "exec", dont_inherit=True), names)
+    test = compile(program.test, "<test>", "exec", dont_inherit=True)
+    for name in names_in_classes(test):  # the body of a class does not ask __missing__
+        with contextlib.suppress(Exception):
+            names.setdefault(name, names[name])
+    exec(test, names)
+
+def names_in_classes(code):
+    for inner in code.co_consts:
+        if isinstance(inner, types.CodeType):
+            yield from inner.co_names if "__qualname__" in inner.co_names else ()
+            yield from names_in_classes(inner)
 
 def be_candidate(pipe, layers):
     """Say hello, and answer calls until killed. Knows nothing of the program yet: its code comes over the pipe."""
@@ -417,6 +443,7 @@ def be_candidate(pipe, layers):
     os.closerange(4, LIMITS["NOFILE"])
     module = sys.modules["candidate"] = types.ModuleType("candidate")
     random.seed(0)
+    builtins.exit = builtins.quit = sys.exit
     peer = Peer(socket.socket(fileno=3), lambda why: os._exit(1), getattr=getattr, setattr=setattr, get=lambda name: vars(module)[name],
                 load=lambda code: exec(compile(code, "<candidate>", "exec", dont_inherit=True), vars(module)))
     peer.send("jailed")
@@ -451,7 +478,7 @@ def helper(memory_mb, namespaces, allow_unsafe):
         enter_namespaces()
     folder = "/proc" if "namespaces" in layers else tempfile.mkdtemp(prefix="sandbox-")
     rules = landlock_rules(folder) if "landlock" in layers else None
-    for name, value in [*LIMITS.items(), *[("AS", memory_mb << 20)] * LINUX]:  # macOS refuses to limit memory
+    for name, value in [*LIMITS.items(), *[("AS", memory_mb << 20)] * LINUX, *[("NPROC", 512)] * ("namespaces" in layers)]:  # macOS refuses to limit memory
         kind = getattr(resource, "RLIMIT_" + name)
         hard = resource.getrlimit(kind)[1]
         resource.setrlimit(kind, [value if hard == resource.RLIM_INFINITY else min(value, hard)] * 2)
