@@ -48,6 +48,10 @@ class PhiConfig:
             if type(getattr(self, name)) is not int or getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)!r}; it must be a whole number above 0")
         self.n_inner = self.n_inner or 4 * self.n_embd
+        if type(self.n_inner) is not int or self.n_inner < 1:
+            raise ValueError(f"n_inner is {self.n_inner!r}; it must be a whole number, 0 or more")
+        if type(self.rope_theta) not in (int, float) or not 0 < self.rope_theta < float("inf"):
+            raise ValueError(f"rope_theta is {self.rope_theta!r}; it must be a number above 0")
         if self.n_embd % self.n_head:
             raise ValueError(f"n_embd {self.n_embd} is not a multiple of n_head {self.n_head}")
         if self.rotary_dim % 2 or self.rotary_dim > self.n_embd // self.n_head:
@@ -177,6 +181,7 @@ class Phi(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
+        self.tokenizer = None  # the name of the one that it was trained with, where load_model knows it
         # _weight skips nn.Embedding's own init: weights are drawn below, or loaded
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd, _weight=torch.empty(config.vocab_size, config.n_embd))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -247,14 +252,19 @@ class Phi(nn.Module):
 
     def save_pretrained(self, folder):
         """Write config.json, generation_config.json, model.safetensors and, where GPT-2's ranks are at hand and the
-        vocabulary has room for them, phi-1's tokenizer, so that `AutoModelForCausalLM.from_pretrained(folder)` works."""
+        vocabulary has room for them, phi-1's tokenizer, so that `AutoModelForCausalLM.from_pretrained(folder)` works. Of a model from
+        a checkpoint with another tokenizer, config.json names that one for load_model; transformers does not know it."""
         save_file = safetensors_torch().save_file
         state = self.state_dict()
-        beyond = sorted(state.keys() - {name[0] if isinstance(name, tuple) else name for _, name in hf_names(self.config)})
-        if beyond:  # what is not written would be missing there: another model
-            raise SystemExit(f"{folder} is not written: PhiForCausalLM has no place for {beyond[0]}")
+        names = {name[0] if isinstance(name, tuple) else name for _, name in hf_names(self.config)}
+        if differing := sorted(state.keys() ^ names):  # it would be another model there
+            raise SystemExit(f"{folder} is not written: PhiForCausalLM has {'no place for' if differing[0] in state else 'also'} {differing[0]}")
         os.makedirs(folder, exist_ok=True)
         hf = hf_config(self.config, self.lm_head.weight.dtype)
+        if self.tokenizer not in (None, "codegen"):
+            from tokenizer import load_tokenizer
+            hf["phi1_tokenizer"] = self.tokenizer
+            hf["bos_token_id"] = hf["eos_token_id"] = load_tokenizer(self.tokenizer).eot_token
         tensors = {}
         for hf_name, name in hf_names(self.config):
             if isinstance(name, tuple):  # one of q, k, v out of our fused matrix
@@ -266,7 +276,7 @@ class Phi(nn.Module):
         for file, content in (("config.json", hf), ("generation_config.json", generation)):
             with open(os.path.join(folder, file), "w") as f:
                 json.dump(content, f, indent=2)
-        if self.config.vocab_size > 50294:
+        if self.config.vocab_size > 50294 and self.tokenizer in (None, "codegen"):
             from tokenizer import write_hf_tokenizer
             write_hf_tokenizer(folder)
 
@@ -300,12 +310,14 @@ def load_model(path, device="cpu", dtype=None):
             raise SystemExit(f"{path} is the folder of a run: name a checkpoint in it, {os.path.join(path, 'ckpt.pt')}")
         model = Phi.from_pretrained(path)
         ids = model.config.vocab_size
-        if 257 < ids <= 50256:
+        with open(os.path.join(path, "config.json")) as f:
+            tokenizer = json.load(f).get("phi1_tokenizer", "codegen" if ids >= 50295 else "bytes" if ids == 257 else None)
+        if tokenizer is None:
             raise SystemExit(f"{path} does not say what its {ids:,} ids stand for: load the checkpoint that it was saved from")
-        tokenizer = "codegen" if ids > 50256 else "bytes"
     else:
         checkpoint = read_checkpoint(path)
         model, tokenizer = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"], path), checkpoint["tokenizer"]
+    model.tokenizer = tokenizer
     return model.to(device=device, dtype=dtype), tokenizer
 
 
@@ -352,13 +364,18 @@ def read_hf_config(folder):
                                 ("layer_norm_eps", (None, 1e-5)), ("rope_scaling", (None,))):
                 if hf.get(name) not in fixed:
                     raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fixed[-1]!r} only")
-            if rope.get("rope_type", "default") != "default":
-                raise SystemExit(f"{path}: rope_type is {rope['rope_type']!r}; model.py has 'default' only")
+            rope_type = rope.get("rope_type", rope.get("type", "default"))
+            if rope_type != "default":
+                raise SystemExit(f"{path}: rope_type is {rope_type!r}; model.py has 'default' only")
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["max_position_embeddings"], n_layer=hf["num_hidden_layers"],
                              n_head=heads, n_embd=width, n_inner=hf["intermediate_size"],
                              rotary_dim=int(fraction * (width // heads)),
                              rope_theta=hf.get("rope_theta", rope.get("rope_theta", 10000.0))), False
         if kind == "codegen":
+            for name, fixed in (("activation_function", (None, "gelu_new", "gelu_pytorch_tanh")), ("layer_norm_epsilon", (None, 1e-5)),
+                                ("tie_word_embeddings", (None, False))):
+                if hf.get(name) not in fixed:
+                    raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fixed[-1]!r} only")
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["n_positions"], n_layer=hf["n_layer"], n_head=hf["n_head"],
                              n_embd=hf["n_embd"], n_inner=hf.get("n_inner") or 0, rotary_dim=hf["rotary_dim"]), True
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
@@ -376,7 +393,7 @@ def hf_config(c, dtype):
     return dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
                 intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
                 num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
-                initializer_range=c.init_std, layer_norm_eps=1e-5, partial_rotary_factor=fraction,
+                initializer_range=float(c.init_std), layer_norm_eps=1e-5, partial_rotary_factor=fraction,
                 rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
                 attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
                 torch_dtype=str(dtype).removeprefix("torch."), bos_token_id=eot, eos_token_id=eot)
@@ -386,14 +403,14 @@ def read_hf_tensors(folder):
     """{name: tensor} from model.safetensors or pytorch_model.bin, whole or in shards listed by *.index.json."""
     for file in ("model.safetensors", "pytorch_model.bin"):
         path = os.path.join(folder, file)
-        if os.path.exists(path + ".index.json"):
+        if os.path.exists(path):  # before an index, as in transformers
+            shards = [file]
+        elif os.path.exists(path + ".index.json"):
             try:
                 with open(path + ".index.json") as f:
                     shards = sorted(set(json.load(f)["weight_map"].values()))
             except (ValueError, KeyError, TypeError, AttributeError) as error:
                 raise SystemExit(f"{path}.index.json does not list the shards ({type(error).__name__}: {error})")
-        elif os.path.exists(path):
-            shards = [file]
         else:
             continue
         tensors = {}
@@ -424,13 +441,18 @@ def hf_names(config):
     return names
 
 
-def phi_state(config, tensors):
-    """PhiForCausalLM's tensors under our names."""
-    state = {}
-    layers = [(name, name.split(".")[2]) for name in tensors if name.startswith("model.layers.")]
+def refuse_beyond(tensors, prefix, config):
+    """Ends the program where the file has more layers than its config.json."""
+    layers = [(name, name.split(".")[2]) for name in tensors if name.startswith(prefix)]
     beyond = [name for name, layer in layers if not layer.isdecimal() or int(layer) >= config.n_layer]
     if beyond:
         raise SystemExit(f"config.json has {config.n_layer} layers, and the file also holds {beyond[0]}")
+
+
+def phi_state(config, tensors):
+    """PhiForCausalLM's tensors under our names."""
+    state = {}
+    refuse_beyond(tensors, "model.layers.", config)
     for hf_name, name in hf_names(config):
         if hf_name not in tensors:
             raise SystemExit(f"the tensor {hf_name} is missing: not a PhiForCausalLM, or an incomplete download")
@@ -449,6 +471,7 @@ def codegen_state(config, tensors):
     # CodeGen rotates neighbouring channels, phi channels R/2 apart: reorder the rotated rows of every q and k head
     halves = torch.cat([torch.arange(0, R, 2), torch.arange(1, R, 2), torch.arange(R, K)])
     state = {}
+    refuse_beyond(tensors, "transformer.h.", config)
     try:
         for kind in ("weight", "bias"):
             for i in range(config.n_layer):
@@ -470,4 +493,6 @@ def codegen_state(config, tensors):
                       f"{ours}.dense.weight": dense, f"{ours}.dense.bias": dense.new_zeros(D)}
     except KeyError as error:
         raise SystemExit(f"the tensor {error} is missing: not a CodeGenForCausalLM, or an incomplete download")
+    except RuntimeError as error:  # of view
+        raise SystemExit(f"a tensor does not have the shape that config.json says: {error}")
     return state

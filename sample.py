@@ -112,7 +112,7 @@ class Batch:
     def step(self, rows, window):
         """Run the last token of the first rows through the model, and choose the next."""
         cache = self.cache.rows(0, rows, window)
-        hidden = self.model.hidden(self.tokens[:rows, None], cache)
+        hidden = self.model.hidden(self.tokens[:rows, None].clamp(min=0), cache)
         cache.lengths.add_(1).clamp_(max=self.room - 1)                   # rows that nobody reads stay in the cache, too
         numbers = self.uniform[:rows].gather(1, cache.lengths[:, None]).squeeze(1)
         self.tokens[:rows] = self.pick(self.model.lm_head(hidden[:, -1]), numbers)
@@ -180,7 +180,8 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
     room = min(context, max(sizes.values(), default=0) + max_new_tokens)
 
     def pick(logits, uniform):
-        return choose(logits[:, :encoding.n_vocab].float(), temperature, top_k, top_p, uniform)
+        logits = logits[:, :encoding.n_vocab].float()
+        return choose(logits, temperature, top_k, top_p, uniform).masked_fill(~logits.amax(-1).isfinite(), -1)
 
     batch = Batch(model, min(batch_size, len(waiting)), room, pick, fixed)
     rows = []                      # the rows of the batch in use, from 0 on
@@ -215,9 +216,6 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
                     batch.uniform[at, row.length:row.length + len(stream)] = torch.from_numpy(stream)
             numbers = batch.uniform[range(start, len(rows)), [row.length for row in new + twins]]
             logits = torch.stack([row.after for row in new + twins])
-            if logits.isnan().any():
-                raise SystemExit("the model's logits are not numbers: its weights are damaged"
-                                 + (", or too large for fp16: try --dtype fp32" if logits.dtype == torch.float16 else ", or its training diverged"))
             batch.tokens[start:len(rows)] = pick(logits, numbers)
             ask(start)
         else:                                             # every row goes on by one token
@@ -234,6 +232,9 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
         for row, token in zip(theirs, tokens.tolist()):
             if row.ended:                                 # in the step before, when this one was already under way
                 continue
+            if token < 0:
+                raise SystemExit("the model's logits are not numbers: its weights are damaged"
+                                 + (", or too large for fp16: try --dtype fp32" if model.lm_head.weight.dtype == torch.float16 else ", or its training diverged"))
             if token != eot:
                 row.made.append(token)
                 yield row.i, row.j, token
@@ -264,7 +265,10 @@ def main(args):
                 prompt = f.read().decode()
         except (OSError, UnicodeDecodeError) as error:
             raise SystemExit(f"{args.file or 'standard input'} cannot be read: {error}")
-    ids = encoding.encode_ordinary(prompt) or [encoding.eot_token]  # no prompt: a new document
+    try:
+        ids = encoding.encode_to_numpy(prompt, disallowed_special=()).tolist() or [encoding.eot_token]  # no prompt: a new document
+    except ValueError:  # tiktoken's stack ends; encode_ordinary would end the program
+        raise SystemExit("the prompt has a run of several 100,000 white space characters, which cannot be tokenized")
     if len(ids) >= model.config.context:
         raise SystemExit(f"the prompt has {len(ids):,} tokens and the model's context is {model.config.context:,}: "
                          f"shorten it to {model.config.context - 1:,} or less")
