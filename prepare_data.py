@@ -208,6 +208,8 @@ def whole_file(path):
     temporary = path + ".tmp"
     raw = open(os.open(temporary, os.O_RDWR | os.O_CREAT, 0o666), "r+b")
     lock(raw, path)
+    if not os.path.exists(temporary) or not os.path.samestat(os.fstat(raw.fileno()), os.stat(temporary)):  # renamed since it was opened
+        raise SystemExit(f"another run has just written {path}")
     try:
         with raw:
             raw.truncate(0)  # of a run that was killed
@@ -607,8 +609,8 @@ class Client:
 
     def fetch(self, method, path, **kwargs):
         """(status, headers, body) of one request. Its body has `timeout` seconds from the headers on: the timeouts of requests are for each piece that comes."""
-        with self.session().request(method, self.base + path, timeout=(min(10, self.timeout), self.timeout), allow_redirects=False, stream=True,
-                                    **kwargs) as response:
+        connect = self.timeout if "files" in kwargs else min(10, self.timeout)  # which has to be enough for all that is sent, too
+        with self.session().request(method, self.base + path, timeout=(connect, self.timeout), allow_redirects=False, stream=True, **kwargs) as response:
             connection = response.raw.connection  # None once a short answer is there
 
             def hang_up():
@@ -651,6 +653,8 @@ class Client:
                         self.answered += 1
                         return value
                 error = error_of(status, data)
+                if status < 300 and str(error.get("code")).isdecimal() and int(error["code"]) >= 400:  # OpenRouter's way to say it
+                    status = int(error["code"])
             except (requests.exceptions.InvalidURL, requests.exceptions.InvalidSchema, requests.exceptions.MissingSchema,
                     LocationParseError):
                 raise SystemExit(f"OPENAI_BASE_URL is {self.where}, which is no address: give one such as http://localhost:8000/v1")
@@ -951,7 +955,8 @@ def ask_in_threads(client, items, answers, total):
             raise KeyboardInterrupt
         answers.stop_if_useless(client)
 
-    before = signal.signal(signal.SIGINT, on_ctrl_c)
+    before = {number: signal.signal(number, on_ctrl_c) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+              if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores SIGHUP
     with tqdm(total=total and max(total, len(answers.done)), initial=len(answers.done), unit="answer", smoothing=0.1) as bar:
         try:
             for key, prompt, about in items:
@@ -972,7 +977,8 @@ def ask_in_threads(client, items, answers, total):
                     take()
             raise error
         finally:
-            signal.signal(signal.SIGINT, before)
+            for number, handler in before.items():
+                signal.signal(number, handler)
             pool.shutdown(wait=False, cancel_futures=True)
 
 
@@ -1423,7 +1429,7 @@ def annotate(args):
 
     def keep(records):
         for record in records:
-            score = r"score(?: is)?\W{0,8}([0-5])(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)"
+            score = r"score(?: is)?(?: ?[([]0 ?(?:-|–|to) ?5[])])?\W{0,8}([0-5])(?!\s*[-–]\s*\d)(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)"
             found = next(filter(None, ([*re.finditer(begin + score, record.get("text", ""), re.I)] for begin in ("educational ", ""))), [])
             if found:
                 score, reason = int(found[-1][1]), record["text"][:found[-1].start()]
@@ -1775,19 +1781,24 @@ def examples_of(doc):
     for example in examples:
         source, want = example.source.rstrip(), example.want.strip()
         if example.exc_msg is not None:
-            continue  # the sandbox cannot show how an uncaught exception prints
+            name = re.split(r"[:\s]", example.exc_msg)[0]
+            if isinstance(kind := getattr(builtins, name, None), type) and issubclass(kind, Exception) and parsed(source):
+                lines.append(f"try:\n{textwrap.indent(source, '    ')}\nexcept {name}:\n    pass\nelse:\n    raise AssertionError('no {name}')")
+            continue
         tree = parsed(source)
         value = tree.body[0].value if tree and len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) else None
-        if not value or not want:
+        if value and not want:
+            lines.append(f"assert ({ast.unparse(value)}) is None")
+        elif not value:
             lines.append(source)  # a statement, or nothing to compare with: it has to run
         elif isinstance(value, ast.Call) and ast.unparse(value.func) == "print" and not value.keywords:
             lines.append(f"assert ' '.join(map(str, [{', '.join(map(ast.unparse, value.args))}])) == {want!r}")
         else:
             try:
                 ast.literal_eval(want)
-                lines.append(f"assert ({source}) == ({want})")
+                lines.append(f"assert ({ast.unparse(value)}) == ({ast.unparse(ast.parse(want, mode='eval'))})")
             except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # TypeError: {[1], [2]}
-                lines.append(f"assert repr({source}) == {want!r}")
+                lines.append(f"assert repr({ast.unparse(value)}) == {want!r}")
     return "\n".join(lines)
 
 
@@ -1946,12 +1957,13 @@ def copied_problems(text, problems, grams):
     return copied
 
 
-def syntax_rates(tree, several, lowest):
+def syntax_rates(tree, lowest):
     """Yield (problem, match rate of their syntax) of those that are at least `lowest` close to an exercise, or closer than any before."""
     problems, _, _, bits, bags, best = worker
     lengths, parts = bags.sum(0), [tree]
-    if several:  # a copy may stand beside other functions, or inside of one
-        parts += [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
+    if len(functions) > 1 or not all(isinstance(node, (ast.FunctionDef, ast.Import, ast.ImportFrom)) for node in tree.body):
+        parts += functions  # a copy may stand beside other functions or statements, or inside of one
     for part in parts:
         types, details = node_types(part)
         # A rate is at most what the bags of node types allow, and the lengths with them: almost all pairs end here, below the
@@ -1977,7 +1989,7 @@ def decontaminate_task(task):
         copied |= copies
         tree = parsed(text) if tau else None
         highest = 0.0
-        for p, rate in syntax_rates(tree, text.count("def ") > 1, min(tau, TAUS[-1])) if tree else ():
+        for p, rate in syntax_rates(tree, min(tau, TAUS[-1])) if tree else ():
             highest = max(highest, rate)
             if rate > best[p]:
                 nearer.append((p, rate, number, text))
