@@ -50,7 +50,8 @@ def report(config):
     """Say what finetuning did to the validation loss, and which of the kept checkpoints is the best."""
     with open(os.path.join(config.out_dir, "log.jsonl")) as f:
         losses = {entry["step"]: entry["val_loss"] for entry in map(json.loads, f) if "val_loss" in entry}
-    kept = {step: losses[step] for step in config.keep_steps if step in losses}
+    kept = {step: losses[step] for step in config.keep_steps
+            if step in losses and os.path.exists(os.path.join(config.out_dir, f"step_{step}.pt"))}
     if 0 in losses:
         print(f"validation loss {losses[0]:.4f} before finetuning, {losses[max(losses)]:.4f} after")
     best = os.path.join(config.out_dir, "best.pt")

@@ -22,6 +22,7 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
 import signal
 import sys
@@ -113,14 +114,14 @@ def assignments(config_class, argv):
             except (Exception, SystemExit) as error:
                 raise SystemExit(f"{arg} is not a file of plain assignments: {type(error).__name__}: {error}")
             values |= {name: (value, arg) for name, value in assigned.items()}
-        elif "=" not in arg:
-            raise SystemExit(f"{arg}: write settings as {arg}=VALUE")
         else:
-            name, _, text = arg[2:].partition("=")
+            name, equals, text = arg[2:].partition("=")
+            if not equals and hasattr(config_class, name):
+                raise SystemExit(f"{arg}: write settings as {arg}=VALUE")
             try:
                 value = ast.literal_eval(text)
             except (ValueError, SyntaxError):
-                value = text  # a word, such as a path
+                value = {"true": True, "false": False}.get(text, text)  # a word, such as a path
             values[name] = (text if isinstance(getattr(config_class, name, None), str) else value, "the command line")
     return values
 
@@ -137,14 +138,14 @@ def load_config(config_class, argv):
     settings = {}
     for name, (value, where) in assignments(config_class, argv).items():
         if name not in types:
-            near = difflib.get_close_matches(name, types, n=1)
+            near = difflib.get_close_matches(name, types, n=1) or [known for known in types if name == "".join(word[0] for word in known.split("_"))]  # lr
             shape_is_given = "init_from" in types and name in {field.name for field in fields(PhiConfig)}
             raise SystemExit(f"{where}: no setting is called {name!r}"
                              + ("; it is one of finetune.py" if name == "init_from" else "; the shape is that of init_from" if shape_is_given else
                                 f"; did you mean {near[0]!r}?" if near else "; --help lists them"))
         want = types[name]
         if want is float and type(value) is int:
-            value = float(value)
+            value = float(value) if abs(value) < 1e300 else math.inf
         if want is tuple and type(value) in (int, list):
             value = tuple(value) if type(value) is list else (value,)
         if type(value) is not want or (want is tuple and not all(type(v) is int for v in value)):
@@ -154,13 +155,17 @@ def load_config(config_class, argv):
     config = config_class(**settings)
     for field in fields(config_class):
         value = getattr(config, field.name)
-        least = 1 if field.type is int and field.name not in ("warmup_steps", "seed") else 0
-        below = 1 if field.name in ("beta1", "beta2", "dropout") else math.inf if field.type is float else 2**63
+        least = 1 if field.type is int and field.name not in ("warmup_steps", "seed") else 1e-15 if field.name == "eps" else 0
+        below = 1 if field.name in ("beta1", "beta2", "dropout") else math.inf if field.type is float else 2**63 if field.name == "seed" else 2**31
         if field.type in (int, float) and not least <= value < below:
             raise SystemExit(f"{field.name} is {value}; it must be at least {least} and below {below:,}")
     for name, allowed in (("dtype", ("auto", "bf16", "fp16", "fp32")), ("device", ("auto", "cuda", "mps", "cpu"))):
         if getattr(config, name) not in allowed:
             raise SystemExit(f"{name} is {getattr(config, name)!r}; it is one of {', '.join(allowed)}")
+    if config.min_lr > config.learning_rate:
+        raise SystemExit(f"min_lr {config.min_lr} is above learning_rate {config.learning_rate}, from which the rate decays to it")
+    if min(config.keep_steps, default=1) < 1:
+        raise SystemExit(f"keep_steps has {min(config.keep_steps)}; steps are counted from 1")
     if config.warmup_steps >= config.max_steps:
         raise SystemExit(f"warmup_steps {config.warmup_steps} leaves no room in max_steps {config.max_steps}")
     if not config.out_dir:
@@ -180,9 +185,15 @@ def read_meta(data_dir):
         with open(path) as f:
             meta = json.load(f)
         expected = {split: 2 * meta[split]["tokens"] for split in ("train", "val")}
-        meta["tokenizer"], meta["vocab_size"], meta["train"]["sha256"]
-    except FileNotFoundError:
-        raise SystemExit(f"{path} is not there; make it: python prepare_data.py tokenize CODE_FOLDER "
+        for value, kind in ((meta["tokenizer"], str), (meta["vocab_size"], int), *((meta[split]["sha256"], str) for split in expected),
+                            *((meta[split]["tokens"], int) for split in expected)):
+            if type(value) is not kind:
+                raise ValueError(f"{value!r} where {kind.__name__} belongs")
+    except (FileNotFoundError, NotADirectoryError):
+        if os.path.isfile(data_dir) or os.path.isdir(data_dir) and os.listdir(data_dir):
+            raise SystemExit(f"{path} is not there: text is tokenized first: python prepare_data.py tokenize {data_dir} --out data/NAME, "
+                             "then --data_dir=data/NAME")
+        raise SystemExit(f"{path} is not there (seen from {os.getcwd()}); make it: python prepare_data.py tokenize CODE_FOLDER "
                          f"--out {data_dir}")
     except (ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"{path} was not written by prepare_data.py tokenize ({type(error).__name__}: {error})")
@@ -227,6 +238,8 @@ class Windows:
     def read(self, starts):
         """int64 tokens (len(starts), T+1). The file is mapped anew each time, so that pages once read do not stay with us."""
         bin = np.memmap(self.path, dtype=np.uint16, mode="r")
+        if len(bin) != self.tokens:
+            raise SystemExit(f"{self.path} has changed during the run: it had {self.tokens:,} tokens, and now it has {len(bin):,}")
         out = np.empty((len(starts), self.T + 1), dtype=np.int64)
         for row, start in zip(out, starts):
             head = bin[start:start + self.T + 1]
@@ -282,7 +295,7 @@ def set_up_machine(config):
             raise SystemExit(f"rank {RANK} wants GPU {device.index} and there are {torch.cuda.device_count()}: "
                              "lower --nproc_per_node")
         torch.cuda.set_device(device)
-        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = True
+        torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.dtype != "fp32"
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
             torch.use_deterministic_algorithms(True)
@@ -458,16 +471,17 @@ def save(path, content):
 
 def check_same_run(config, checkpoint, meta, machine, path):
     """A setting or a data set that would alter the rest of the run stops it."""
-    anew = f"start another run in another --out_dir (from these weights: finetune.py --init_from={path})"
-    if checkpoint["config"].keys() != asdict(config).keys():
+    anew = f"start another run in another --out_dir (from these weights: finetune.py --init_from={path} --data_dir={config.data_dir} --out_dir=out/NAME)"
+    if differing := sorted(checkpoint["config"].keys() ^ asdict(config).keys()):
         raise SystemExit(f"{path} was made by {'finetune.py' if 'init_from' in checkpoint['config'] else 'train.py'} or another version "
-                         f"of it, and cannot be continued with this script: {anew}")
+                         f"of it (the setting {differing[0]} is not in both), and cannot be continued with this script: {anew}")
     for name, value in asdict(config).items():
         old = checkpoint["config"][name]
         if name not in MAY_CHANGE and old != value:
             raise SystemExit(f"{path} was made with {name} = {old!r}, and now it is {value!r}: restore it, or {anew}")
-    if checkpoint["data"] != meta["train"]["sha256"]:
-        raise SystemExit(f"{path} was made from another train.bin than that of {config.data_dir}: restore it, or {anew}")
+    for split in ("train", "val"):
+        if checkpoint["data"][split] != meta[split]["sha256"]:
+            raise SystemExit(f"{path} was made from another {split}.bin than that of {config.data_dir}: restore it, or {anew}")
     if checkpoint["dtype"] != str(machine.dtype):
         raise SystemExit(f"{path} was made in {checkpoint['dtype']}, and this machine would go on in {machine.dtype}: set --dtype, "
                          f"or {anew}")
@@ -478,12 +492,12 @@ def cut_log(path, step):
     if not os.path.exists(path):
         return
     kept = []
-    with open(path) as f:
+    with open(path, errors="replace") as f:
         for line in f:
             try:
                 if step > 0 and json.loads(line)["step"] <= step:  # a checkpoint of step 0 is from before the first entry
-                    kept.append(line)
-            except ValueError:
+                    kept.append(line.rstrip("\n") + "\n")
+            except (ValueError, KeyError, TypeError):
                 pass
     with open(path + ".tmp", "w") as f:
         f.writelines(kept)
@@ -501,6 +515,9 @@ def open_run(config, machine, meta):
         if "optimizer" not in checkpoint:
             raise SystemExit(f"{path} holds weights only (a copy of best.pt or step_N.pt?) and cannot be continued: "
                              "finetune.py --init_from starts a new run from it")
+        missing = {"best", "scaler", "data", "dtype", "config"} - checkpoint.keys()
+        if missing:
+            raise SystemExit(f"{path} has no {min(missing)!r}: it is not a whole checkpoint of train.py")
         check_same_run(config, checkpoint, meta, machine, path)
     elif machine.chief and any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
         raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose "
@@ -513,7 +530,7 @@ def open_run(config, machine, meta):
 def short(x, giga="B"):
     """413k, 2.52B: a large number in four or five characters."""
     for size, letter in ((1e12, "T"), (1e9, giga), (1e6, "M"), (1e3, "k")):
-        if x >= size:
+        if x >= 0.9995 * size:
             return f"{x / size:.3g}{letter}"
     return f"{x:.0f}"
 
@@ -572,8 +589,9 @@ def print_plan(config, c, script, argv):
     for gpu in ("A100", "H100") if kind == "cuda" else ():
         hours = tokens * flops / (0.5 * PEAK_FLOPS[gpu]) / 3600
         print(f"time     {duration(hours)} on one {gpu}, {duration(hours / 8)} on eight, if they reach 50% of their bf16 peak")
-    command = f"{script} {' '.join(arg for arg in argv if arg != '--plan')}"
-    print(f"start    python {command}" + (f", or torchrun --nproc_per_node=8 {command}" if kind == "cuda" else ""))
+    command = shlex.join([script, *(arg for arg in argv if arg != "--plan")])
+    eight = kind == "cuda" and config.batch_size % (8 * config.micro_batch_size) == 0
+    print(f"start    python {command}" + (f", or torchrun --nproc_per_node=8 {command}" if eight else ""))
 
 
 def print_start(config, model, meta, data, val, accumulation, machine, step):
@@ -616,6 +634,8 @@ def train(config, new_model):
         step, best, tokenizer = checkpoint["step"], checkpoint["best"], checkpoint["tokenizer"]
         if os.path.exists(at("best.pt")):  # may be of an evaluation after ckpt.pt: it happens again, but best.pt stays the best
             best = read_checkpoint(at("best.pt"))["best"]
+        elif step < config.max_steps:  # it was removed: the next evaluation writes one
+            best = {"val_loss": math.inf, "step": 0}
         raw_model = Phi.from_state(PhiConfig(**checkpoint["model_config"]), checkpoint["model"], at("ckpt.pt"))
     else:
         step, best = 0, {"val_loss": math.inf, "step": 0}
@@ -668,7 +688,8 @@ def train(config, new_model):
     def save_weights(file, **more):
         if chief:
             save(at(file), {"model": raw_model.state_dict(), "model_config": asdict(shape), "tokenizer": meta["tokenizer"],
-                            "step": step, "best": best, "config": asdict(config), "data": meta["train"]["sha256"],
+                            "step": step, "best": best, "config": asdict(config),
+                            "data": {split: meta[split]["sha256"] for split in ("train", "val")},
                             "dtype": str(machine.dtype), "torch": str(torch.__version__), **more})
 
     def save_all():
@@ -677,6 +698,9 @@ def train(config, new_model):
     def validate():
         nonlocal best
         loss = evaluate(raw_model, val, config, machine)
+        if not math.isfinite(loss):
+            raise SystemExit(f"step {step}: the validation loss is {loss}. The last checkpoint is {at('ckpt.pt')}; try a lower --learning_rate "
+                             "in another --out_dir")
         log(val_loss=loss)
         if chief:
             standing = "the best so far" if loss < best["val_loss"] else f"best {best['val_loss']:.4f} at step {best['step']:,}"
@@ -703,8 +727,9 @@ def train(config, new_model):
         logging = validating or step == 1 or step % config.log_interval == 0
         if logging or saving:
             mean_loss, norm = machine.sum(step_loss) / machine.world, norm.item()  # waits for the GPU
-            if not math.isfinite(mean_loss) or not (math.isfinite(norm) or scaler.is_enabled()):
-                raise SystemExit(f"step {step}: the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm}). The last good "
+            passing = scaler.is_enabled() and scaler.get_scale() > 1e-6  # it skips such a step and scales less in the next
+            if not math.isfinite(mean_loss) or not (math.isfinite(norm) or passing):
+                raise SystemExit(f"step {step}: the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm}). The last "
                                  f"checkpoint is {at('ckpt.pt')}; try a lower --learning_rate in another --out_dir")
             if logging:
                 speed = (step - clock_step) * step_tokens / (time.time() - clock)
@@ -767,6 +792,10 @@ def run_script(main):
     except BrokenPipeError:  # as in `python train.py ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1)
+    except RuntimeError as error:  # torch has no kind of its own for this on a CPU
+        if "allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+            raise
+        message = f"the memory is full: try a smaller --micro_batch_size (--plan estimates what a run takes). {' '.join(str(error).split())[:160]}"
     except OSError as error:  # a full disk, no permission, a file in the place of a folder
         if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
