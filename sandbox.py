@@ -90,8 +90,8 @@ CONTAINERS = list, dict, set, bytearray, collections.deque  # what changes of th
 # Without these two, which cross as Exception: they would end a map() in the tests in silence, and all(map(...)) would hold
 EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)
               and n not in ("StopIteration", "StopAsyncIteration", "BaseExceptionGroup", "ExceptionGroup")}
-
 EXCEPTIONS |= {c.__name__: c for c in (json.JSONDecodeError, InvalidOperation, DivisionByZero, re.error, queue.Empty, queue.Full)}
+
 def error_names(cls):
     """-> its name and those of its bases, up to the nearest builtin one"""
     own = itertools.takewhile(lambda c: EXCEPTIONS.get(c.__name__) is not c, cls.__mro__)
@@ -380,9 +380,9 @@ def be_tests(layers, rules):
         if program is None:
             os._exit(1)  # the candidate could not be set up: an error of the harness
         end(*("failed", why) if why else died(wait(candidate)))
+    def attribute(function, thing, name, *value):  # of objects that a test hands over, such as nodes of a tree; of functions the name; never of frames
         if function is getattr and name in ("__name__", "__qualname__") and isinstance(thing, (types.FunctionType, types.BuiltinFunctionType, type)):
             return str(getattr(thing, name))
-    def attribute(function, thing, name, *value):  # of objects that a test hands over, such as nodes of a tree; never of functions, frames
         if type(thing).__module__ != "tests" or name.startswith("__"):
             raise AttributeError(name)
         return function(thing, name, *value)

@@ -188,6 +188,7 @@ RESOURCES = [
 ]
 
 REACH = [
+    ("a lease on a file, a mode between reading and writing, and emptying by reading", "import fcntl, os\ndef f(x):\n    d = os.open(os.__file__, 0)\n    for reach in (lambda: fcntl.fcntl(d, 1024, 0), lambda: os.open(os.__file__, 3), lambda: os.open(os.__file__, os.O_TRUNC)):\n        try: reach()\n        except PermissionError: continue\n        return 0\n    return x + 1\n", T, "passed"),
     ("a TCP socket", "import socket\n" + in_f("socket.create_connection(('127.0.0.1', 22), 1)"), T, "failed", "PermissionError"),
     ("a UDP socket", "import socket\n" + in_f("socket.socket(socket.AF_INET, socket.SOCK_DGRAM)"), T, "failed", "PermissionError"),
     ("a local datagram socket", "import socket\n" + in_f("socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)"), T, "failed", "PermissionError"),
@@ -228,6 +229,12 @@ def gives(expression, expected=None):
 
 HONEST = [(name, code, test, "passed") for name, code, test in [
     ("the honest one", ADD, T),
+    ("an exception of the test's own in a callback", "def f(g):\n    for i in range(3):\n        try: return g()\n        except Exception as e: last = e\n    raise last\n", "class Boom(Exception): pass\ndef g(): raise Boom('x')\ntry: f(g)\nexcept Boom: pass\nelse: assert False"),
+    ("a number that changes", "n = 0\ndef f(x):\n    global n\n    n += x\n    return n\n", "assert n == 0\nf(2)\nassert n == 2"),
+    ("a name in the body of a class", ADD, "class C:\n    r = f(2)\nassert C.r == 3"),
+    ("exit with a number", in_f("exit(x)"), "try: f(2)\nexcept SystemExit as e: assert e.code == 2\nelse: assert False"),
+    ("an exception of json's", "import json\ndef f(x): return json.loads(x)", "import json\ntry: f('{')\nexcept json.JSONDecodeError: pass\nelse: assert False"),
+    ("the name of a function", "def f(g): return g.__name__", "def g(): pass\nassert f(g) == 'g' and f.__name__ == 'f'"),
     *((f"returns {e}", *gives(e)) for e in [
         "None", "True", "1", "-0.0", "float('nan')", "float('-inf')", "5e-324", "2**63", "-2**63", "-2**63 - 1", "10**400", "'a\\n\\0b'", "'\\ud83d\\ude00'",
         "'\\U0001f600\\ud800'", "b'\\xff'", "bytearray(b'a')", "complex(-0.0, float('nan'))", "(1,)", "()", "[[], (), {}]", "[1, True, 1.0]", "{1: [2], (3,): {4}}",

@@ -95,7 +95,18 @@ def test_every_form_of_a_hugging_face_folder_loads(tmp_path, form):
             for shard in set(where.values()):
                 torch.save({name: t for name, t in state.items() if where[name] == shard}, tmp_path / shard)
             (tmp_path / "pytorch_model.bin.index.json").write_text(json.dumps({"weight_map": where}))
-    assert difference(Phi.from_pretrained(tmp_path), theirs) < 1e-4
+    ours = Phi.from_pretrained(tmp_path)
+    assert difference(ours, theirs) < 1e-4
+    shaken(ours).save_pretrained(tmp_path)  # over what is there
+    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), Phi.from_pretrained(tmp_path).state_dict().values()))
+
+
+def test_an_exported_folder_names_a_tokenizer_that_is_not_phis(tmp_path):
+    config = PhiConfig(vocab_size=51200, context=32, n_layer=1, n_head=1, n_embd=8, rotary_dim=4)
+    torch.save({"model": Phi(config).state_dict(), "model_config": asdict(config), "tokenizer": "bytes", "step": 0}, tmp_path / "ckpt.pt")
+    load_model(str(tmp_path / "ckpt.pt"))[0].save_pretrained(tmp_path / "hf")
+    assert load_model(str(tmp_path / "hf"))[1] == "bytes" and not (tmp_path / "hf" / "vocab.json").exists()
+    assert transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "hf").generation_config.eos_token_id == 256
 
 
 @pytest.mark.parametrize("heads", [8, 16])
@@ -104,6 +115,13 @@ def test_codegen_through_the_mapping_equals_transformers(tmp_path, heads):
     theirs = shaken(transformers.CodeGenForCausalLM(config))
     theirs.save_pretrained(tmp_path)
     assert difference(Phi.from_pretrained(tmp_path), theirs) < 1e-4
+    path = tmp_path / "config.json"
+    hf = json.loads(path.read_text())
+    for change, words in (({"activation_function": "relu"}, "activation_function is 'relu'"), ({"layer_norm_epsilon": 0.01}, "layer_norm_epsilon"),
+                          ({"n_layer": 1}, "1 layers"), ({"n_embd": 32 * heads}, "shape")):
+        path.write_text(json.dumps(hf | change))
+        with pytest.raises(SystemExit, match=words):
+            Phi.from_pretrained(tmp_path)
 
 
 @pytest.mark.parametrize("config, parameters, tensors", [(PHI1, 1_418_270_720, 341), (PHI1_SMALL, 356_794_368, 285)])
@@ -247,7 +265,8 @@ def test_dropout_acts_on_attention_and_both_branches_in_training_only():
                                           ({"rope_parameters": {"rope_type": "linear", "factor": 2.0, "rope_theta": 10000.0}}, "rope_type"),
                                           ({"hidden_size": "256"}, "not a Hugging Face folder"), ({"vocab_size": None}, "vocab_size is None"),
                                           ({"num_attention_heads": 0, "num_key_value_heads": 0}, "not a Hugging Face folder"), ({"num_hidden_layers": -1}, "n_layer is -1"),
-                                          ({"max_position_embeddings": 64.0}, "context is 64.0"), (None, "not a Hugging Face folder")])
+                                          ({"max_position_embeddings": 64.0}, "context is 64.0"), ({"intermediate_size": -1}, "n_inner is -1"), ({"rope_theta": 0}, "rope_theta is 0"),
+                                          ({"rope_parameters": {"type": "linear", "factor": 2.0, "rope_theta": 10000.0}}, "rope_type"), (None, "not a Hugging Face folder")])
 def test_a_folder_that_is_no_phi_ends_in_one_line(tmp_path, change, word):
     hf_phi().save_pretrained(tmp_path)
     path = tmp_path / "config.json"
@@ -263,6 +282,10 @@ def test_weights_that_a_changed_model_lacks_or_hugging_face_has_no_place_for_are
     model.position = torch.nn.Embedding(64, 64)
     with pytest.raises(SystemExit, match="hf is not written: PhiForCausalLM has no place for position.weight$"):
         model.save_pretrained(tmp_path / "hf")
+    rms = Phi(small)
+    rms.norm = torch.nn.RMSNorm(64)
+    with pytest.raises(SystemExit, match="hf is not written: PhiForCausalLM has also norm.bias$"):
+        rms.save_pretrained(tmp_path / "hf")
     assert not (tmp_path / "hf").exists()
     torch.save({"model": model.state_dict(), "model_config": asdict(small), "tokenizer": "bytes", "step": 0}, tmp_path / "ckpt.pt")
     with pytest.raises(SystemExit, match=r"ckpt.pt: its tensors do not fit this model: .*position.weight") as stop:

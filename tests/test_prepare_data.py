@@ -289,7 +289,8 @@ def test_a_corrupt_line_among_the_answers_is_named_and_asked_again(tmp_path, cli
     assert "1 corrupt lines left out: 5 (not JSON)" in capsys.readouterr().out
 
 
-def test_ctrl_c_keeps_what_was_under_way(tmp_path):
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_keeps_what_was_under_way(tmp_path, number):
     with FakeOpenAI(answer=lambda prompt: f"On {hash(prompt)}", delay=0.3) as server:
         send = server.chat
 
@@ -301,10 +302,18 @@ def test_ctrl_c_keeps_what_was_under_way(tmp_path):
         process = start(server, "textbooks", "--count", 1000, "--model", "fake-1", "--concurrency", 16, "--out", tmp_path / "t.jsonl")
         while sum(server.answered.values()) < 20:
             time.sleep(0.05)
-        process.send_signal(signal.SIGINT)
+        process.send_signal(number)
         output = process.communicate(timeout=10)[0]
         assert process.returncode == 1 and "interrupted" in output and "the same command goes on" in output
         assert len(rows(tmp_path / "t.answers.jsonl")) - 1 == sum(server.answered.values())
+
+
+def test_an_error_in_an_answer_of_status_200_is_an_error(tmp_path, client):
+    with FakeOpenAI() as server:
+        server.chat = lambda handler, body, fault: server.send(handler, 200, {"error": {"code": 402, "message": "Insufficient credits"}})
+        client(server)
+        with pytest.raises(SystemExit, match="no more credit"):
+            prepare_data.main(["textbooks", "--count", "5", "--model", "fake-1", "--out", str(tmp_path / "t.jsonl")])
 
 
 def test_a_full_disk_is_one_line(tmp_path, client, monkeypatch):
@@ -717,7 +726,7 @@ def test_a_run_whose_answers_are_all_of_no_use_ends_in_one_line_and_is_asked_ane
         assert stage(server, *command).returncode == 0 and len(rows(tmp_path / "l.jsonl")) == 5
 
 
-@pytest.mark.parametrize("answer, score", [("Good.\nEducational score: 4", 4), ("Educational score: **0**", 0), ('{"score": 3}', 3), ("Score: 5/5.", 5),
+@pytest.mark.parametrize("answer, score", [("Educational score (0-5): 4", 4), ("score: 3-4", None), ("Good.\nEducational score: 4", 4), ("Educational score: **0**", 0), ('{"score": 3}', 3), ("Score: 5/5.", 5),
                                            ("score 1, no: a better score: 2", 2), ("Educational score: 7", None), ("score: 3.5", None),
                                            ("score: 10", None), ("Four of five", None), ("score: 3/10", None), ("score: 3 / 5", 3),
                                            ("Educational score is 4\n\nBroken code would score 0.", 4)])
@@ -886,7 +895,8 @@ def test_an_answer_with_the_line_ends_of_windows_holds_the_same_exercises():
 @pytest.mark.parametrize("example, test", [
     ("print(f(1), f(2))\n1 2", "assert ' '.join(map(str, [f(1), f(2)])) == '1 2'"), ("print(*f(2))\n1 2", "assert ' '.join(map(str, [*f(2)])) == '1 2'"),
     ("print(f(1)); print(f(2))\n1\n2", "print(f(1)); print(f(2))"), ("x = f(1)", "x = f(1)"), ("f(1)\n<f>", "assert repr(f(1)) == '<f>'"),
-    ("for x in f(2): print(x)\n1\n2", "for x in f(2): print(x)"), ("f(1)\n1", "assert (f(1)) == (1)"),
+    ("for x in f(2): print(x)\n1\n2", "for x in f(2): print(x)"), ("f(1)\n1", "assert (f(1)) == (1)"), ("f(1)  # easy\n1  # one", "assert (f(1)) == (1)"),
+    ("f(1)", "assert (f(1)) is None"), ("f(1)\nTraceback (most recent call last):\n    ...\nValueError: no", "try:\n    f(1)\nexcept ValueError:\n    pass\nelse:\n    raise AssertionError('no ValueError')"),
     ("f(1)\n{[1], [2]}", "assert repr(f(1)) == '{[1], [2]}'"), ("f(1)\n{[1]: 2}", "assert repr(f(1)) == '{[1]: 2}'")])
 def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(example, test):
     assert prepare_data.examples_of(f">>> {example}\n") == test
@@ -1019,7 +1029,9 @@ def test_a_planted_problem_is_found_by_the_stage_that_should_and_innocents_stay(
 def test_a_copy_beside_another_function_or_inside_of_one_is_found_by_its_syntax(tmp_path):
     inside = "def outer(a):\n" + textwrap.indent(renamed(REWORDED), "    ") + "    return a + 1\n"
     beside = "def other(a, b):\n    while a % b:\n        a, b = b, a % b\n    return [a, b]\n\n\n" + renamed(REWORDED)
-    assert decontaminated(tmp_path, [inside, beside] + INNOCENT, "--tau", 0.95, "--ngrams", 0) == [2, 3]
+    before = renamed(REWORDED) + "\n\nif __name__ == '__main__':\n    print([i * i for i in range(9)])\n"
+    method = "class Solution:\n" + textwrap.indent(renamed(REWORDED), "    ")
+    assert decontaminated(tmp_path, [inside, beside, before, method] + INNOCENT, "--tau", 0.95, "--ngrams", 0) == [4, 5]
 
 
 def test_embeddings_find_what_lies_close_when_asked(labelled, tmp_path, capsys):

@@ -1,4 +1,5 @@
 """Generation against the slow way: the whole sequence through the model again for every token."""
+import math
 import subprocess
 import sys
 import time
@@ -135,11 +136,13 @@ def test_an_id_that_the_tokenizer_does_not_have_is_never_made(model):
 
 
 @pytest.mark.parametrize("temperature", [0, 1.0])
-def test_logits_that_are_not_numbers_end_the_program_instead_of_becoming_text(model, temperature):
+@pytest.mark.parametrize("damage", [lambda m: m.blocks[0].fc1.weight.data[0].fill_(math.nan), lambda m: m.lm_head.bias.data[3].fill_(math.inf),
+                                    lambda m: m.cos[8:].fill_(math.nan)], ids=["all", "one infinite", "after the prompt"])
+def test_logits_that_are_not_numbers_end_the_program_instead_of_becoming_text(model, temperature, damage):
     damaged = Phi(model.config).eval()
-    damaged.blocks[0].fc1.weight.data[0, 0] = float("nan")
+    damage(damaged)
     with pytest.raises(SystemExit, match="not numbers"):
-        list(generate(damaged, BYTES, PROMPTS, temperature=temperature))
+        list(generate(damaged, BYTES, [[1, 2], [3]], n=2, max_new_tokens=20, temperature=temperature))
 
 
 def test_the_least_temperature_is_greedy_and_overflows_nowhere(model):

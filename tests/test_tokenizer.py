@@ -51,9 +51,9 @@ def test_ids_equal_transformers_on_random_strings(both):
     rng = random.Random(0)
     pieces = [" ", "  ", "\t", "\n", "\r\n", "\x0b", "\x0c", "\x1c", "\x85", "\xa0", "\u2028", "\u3000", "\u200b", "a", "B", "don't", "'ll", "'", "1", "²",
               "ⅷ", "é", "e\u0301", "ß", "中", "ｱ", "अ", "😀", "👩‍👩", "_", "#", "(", "\x00", "\ufeff", "\U000e0001", "İ", "ǅ", "ſ"]
-    texts = ["".join(rng.choices(pieces, weights=[12, 6, 8, 8] + [2] * (len(pieces) - 4), k=rng.randint(1, 40))) for _ in range(20_000)]
+    texts = ["".join(rng.choices(pieces, weights=[12, 6, 8, 8] + [2] * (len(pieces) - 4), k=rng.randint(1, 40))) for _ in range(10_000)]
     texts += [" " * a + x + "\t" * b + y for a in range(0, 70, 3) for b in range(0, 24, 2) for x in ("", "\n", "a") for y in ("", " ", "b")]
-    texts += ["".join(map(chr, rng.choices([c for c in range(0x3000) if not 0xD800 <= c < 0xE000], k=30))) for _ in range(5_000)]
+    texts += ["".join(map(chr, rng.choices([c for c in range(0x3000) if not 0xD800 <= c < 0xE000], k=30))) for _ in range(2_500)]
     expected = theirs(texts)["input_ids"]
     assert sum(a != b for a, b in zip(expected, map(ours.encode_ordinary, texts))) == 0
 
