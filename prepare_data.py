@@ -582,7 +582,7 @@ class Client:
         self.params = {"temperature": temperature, "max_completion_tokens": max_tokens, "reasoning_effort": reasoning_effort}
         self.params = {name: value for name, value in self.params.items() if value not in (None, "")}
         self.settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": reasoning_effort}
-        self.base = (os.environ.get("OPENAI_BASE_URL") or OPENAI).rstrip("/")
+        self.base = (os.environ.get("OPENAI_BASE_URL") or OPENAI).strip().rstrip("/")
         self.key = os.environ.get("OPENAI_API_KEY", "").strip()
         self.where = re.sub(r"//[^/]*@|\?.*", lambda m: "//" * (m[0][0] == "/"), self.base)  # as shown to the user: without a password or key
         if not self.key and self.base == OPENAI:
@@ -1244,7 +1244,8 @@ def make(args, items, keep, dropped, about_prompts, per_answer=1):
         print(f"{answers.stopped}: the same command with a larger --budget goes on, nothing is asked twice")
     elif kept < args.count:
         print(f"{args.count - kept:,} fewer than asked for: "
-              + ("there are no further prompts" if not more else "too many answers were dropped, for the reasons above"))
+              + ("there are no further prompts" if not more else "too many answers were dropped, for the reasons above" if dropped.total() else
+                 f"an answer held {kept / max(1, asked):.1f} where {per_answer} were asked for; --per_call 1 in another --out asks for one at a time"))
     return kept
 
 
@@ -2021,34 +2022,35 @@ def decontaminate(args):
         stages[task].add("embedding")
     work = in_parallel(decontaminate_task, tasks(source_files(args, (), (".jsonl", ".jsonl.gz")), ["text"]), args.workers,
                        setup_decontaminate, problems, args.tau, args.ngrams)
-    with whole_file(args.out) as out, tqdm(total=total, unit="B", unit_scale=True, desc="decontaminate") as bar:
-        for size, (lines, more, bad, copied, nearer) in work:
-            counts.update(more)
-            corrupt += bad
-            for p in copied:
-                stages[problems[p].task_id].add("13-grams")
-            for p, *pair in nearer:
-                best[problems[p].task_id] = max(best[problems[p].task_id], tuple(pair), key=lambda pair: pair[0])
-            for number, line in lines:
-                if number not in close:
-                    out.write(line.rstrip(b"\r\n") + b"\n")
-                    kept += 1
-            bar.update(size)
-    seconds, similar = max(time.time() - started, 1e-9), beside(args.out, ".similar.jsonl")
-    tell_corrupt(args.exercises, corrupt)
-    rows = []
-    for task, (rate, number, text) in sorted(best.items()):
-        stages[task].update(["syntax"] * (rate >= args.tau > 0))
-        rows.append({"task_id": task, "rate": round(rate, 4), "similar": bool(stages[task]), "found_by": sorted(stages[task]),
-                     "line": number, "closest": text, **nearest.get(task, {})})
-    with whole_file(similar) as f:
-        f.writelines(map(json_line, rows))
-    table = {str(t): {"exercises": counts[f"tau {t}"], "problems": sum(rate >= t for rate, _, _ in best.values())} for t in TAUS if args.tau}
-    found = {name: counts[name] for name in ("13-grams", "syntax", "embedding")}
-    report = {"exercises": counts["exercises"], "kept": kept, "found": found, "at_tau": table, "corrupt_lines": corrupt,
-              "settings": {name: getattr(args, name) for name in ("against", "ngrams", "tau", "encoder", "distance")}}
-    with whole_file(beside(args.out, ".report.json")) as f:
-        f.write(json.dumps(report, indent=2).encode())
+    with whole_file(args.out) as out:  # the last file to appear: with it the others are there
+        with tqdm(total=total, unit="B", unit_scale=True, desc="decontaminate") as bar:
+            for size, (lines, more, bad, copied, nearer) in work:
+                counts.update(more)
+                corrupt += bad
+                for p in copied:
+                    stages[problems[p].task_id].add("13-grams")
+                for p, *pair in nearer:
+                    best[problems[p].task_id] = max(best[problems[p].task_id], tuple(pair), key=lambda pair: pair[0])
+                for number, line in lines:
+                    if number not in close:
+                        out.write(line.rstrip(b"\r\n") + b"\n")
+                        kept += 1
+                bar.update(size)
+        seconds, similar = max(time.time() - started, 1e-9), beside(args.out, ".similar.jsonl")
+        tell_corrupt(args.exercises, corrupt)
+        rows = []
+        for task, (rate, number, text) in sorted(best.items()):
+            stages[task].update(["syntax"] * (rate >= args.tau > 0))
+            rows.append({"task_id": task, "rate": round(rate, 4), "similar": bool(stages[task]), "found_by": sorted(stages[task]),
+                         "line": number, "closest": text, **nearest.get(task, {})})
+        with whole_file(similar) as f:
+            f.writelines(map(json_line, rows))
+        table = {str(t): {"exercises": counts[f"tau {t}"], "problems": sum(rate >= t for rate, _, _ in best.values())} for t in TAUS if args.tau}
+        found = {name: counts[name] for name in ("13-grams", "syntax", "embedding")}
+        report = {"exercises": counts["exercises"], "kept": kept, "found": found, "at_tau": table, "corrupt_lines": corrupt,
+                  "settings": {name: getattr(args, name) for name in ("against", "ngrams", "tau", "encoder", "distance")}}
+        with whole_file(beside(args.out, ".report.json")) as f:
+            f.write(json.dumps(report, indent=2).encode())
     for t, row in table.items():
         print(f"tau {t}: {row['exercises']:,} exercises are at least as close as that to {row['problems']:,} of {len(rows):,} problems")
     print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}"

@@ -515,9 +515,9 @@ def open_run(config, machine, meta):
         if "optimizer" not in checkpoint:
             raise SystemExit(f"{path} holds weights only (a copy of best.pt or step_N.pt?) and cannot be continued: "
                              "finetune.py --init_from starts a new run from it")
-        missing = {"best", "scaler", "data", "dtype", "config"} - checkpoint.keys()
-        if missing:
-            raise SystemExit(f"{path} has no {min(missing)!r}: it is not a whole checkpoint of train.py")
+        for key, kind in (("best", dict), ("scaler", dict), ("data", dict), ("dtype", str), ("config", dict)):
+            if type(checkpoint.get(key)) is not kind:
+                raise SystemExit(f"{path} is not a whole checkpoint of this train.py: its {key!r} is {checkpoint.get(key)!r}")
         check_same_run(config, checkpoint, meta, machine, path)
     elif machine.chief and any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
         raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose "

@@ -72,8 +72,9 @@ def test_a_number_that_cannot_be_is_one_line(arguments):
 
 
 def test_a_peer_that_is_not_there_is_one_line():
-    done = run("bench.py", "train", "configs/demo.py", "--against", "no/such/folder")
-    assert done.returncode == 1 and "git clone" in done.stderr and len(done.stderr.splitlines()) == 1
+    for peer in (lambda: bench.load_nanogpt("no/such/folder", None), lambda: bench.nanogpt_prepare("no/such/folder", [], 1, "out")):
+        with pytest.raises(SystemExit, match="no/such/folder.*git clone"):
+            peer()
 
 
 def test_loading_and_tokenizing_have_rows_whose_figures_agree(data, ranks, tmp_path):

@@ -64,13 +64,13 @@ def words(n, start=0):
 
 # ---- the client ------------------------------------------------------------------------------------------------------
 
-def test_a_thousand_items_come_out_complete_and_none_twice_from_a_server_that_fails_in_every_way(tmp_path, client):
+def test_five_hundred_items_come_out_complete_and_none_twice_from_a_server_that_fails_in_every_way(tmp_path, client):
     with FakeOpenAI(faults=(*PASSING, "null", "length", "hang", "nul", "surrogate"), fault_rate=0.25, fault_tries=2, refuse=("max_completion_tokens",), usage=False) as server:
-        answers = ask_all(client(server), words(1000), str(tmp_path / "a.jsonl"))
+        answers = ask_all(client(server), words(500), str(tmp_path / "a.jsonl"))
         found = list(answers.read())
-        assert sorted(record["about"]["i"] for record in found) == list(range(1000))
+        assert sorted(record["about"]["i"] for record in found) == list(range(500))
         assert all(record["text"] == f"About prompt {record['about']['i']}" for record in found)
-        assert len(rows(tmp_path / "a.jsonl")) == 1001 and max(server.answered.values()) == 1
+        assert len(rows(tmp_path / "a.jsonl")) == 501 and max(server.answered.values()) == 1
         assert server.most_at_work <= 32 + 10  # the window; a request that hangs on may still be at work in the server
 
 
@@ -964,6 +964,12 @@ def test_exercises_are_kept_when_their_examples_hold_and_asked_for_until_there_a
         assert 20 <= len(server.log) <= 28, done.stdout
         again = stage(server, "exercises", "--count", 60, "--model", "fake-1", "--out", tmp_path / "e.jsonl", "--no_run")
         assert again.returncode == 0 and len(rows(tmp_path / "e.jsonl")) == 60 and "which were not run" in again.stdout
+
+
+def test_answers_with_fewer_exercises_than_asked_for_are_named(tmp_path, client):
+    with FakeOpenAI(answer=lambda prompt, turn=iter(range(1000)): f"```python\n{exercise(next(turn))}```") as server:
+        done = stage(server, "exercises", "--count", 60, "--model", "fake-1", "--out", tmp_path / "e.jsonl", "--no_run")
+    assert "4 fewer than asked for: an answer held 1.0 where 5 were asked for; --per_call 1" in done.stdout
 
 
 # ---- decontaminate ---------------------------------------------------------------------------------------------------
