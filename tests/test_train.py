@@ -169,7 +169,7 @@ def test_best_is_the_checkpoint_with_the_lowest_validation_loss(data, tmp_path):
 # ---- interruptions and ranks -----------------------------------------------------------------------------------------
 
 def test_a_run_killed_at_random_moments_and_continued_equals_one_never_killed_to_the_last_bit(data, tmp_path):
-    arguments = tiny_run(data, tmp_path / "run") + ["--max_steps=150", "--dtype=bf16"]
+    arguments = tiny_run(data, tmp_path / "run") + ["--max_steps=80", "--dtype=bf16"]
     train.main([*arguments, f"--out_dir={tmp_path / 'whole'}"])
     rng, kills = random.Random(), 0
     for _ in range(9):
