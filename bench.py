@@ -202,16 +202,20 @@ def transformers_step(_, shape, config, machine, data):
 
 def load_nanogpt(path, shape):
     """nanoGPT's model at our shape, with random weights."""
-    file = os.path.join(path, "model.py")
-    if not os.path.exists(file):
-        raise SystemExit(f"{file} is not there: --against takes a checkout of nanoGPT (git clone https://github.com/karpathy/nanoGPT), "
-                         "or the word transformers")
-    spec = importlib.util.spec_from_file_location("nanogpt", file)
+    spec = importlib.util.spec_from_file_location("nanogpt", in_checkout(path, "model.py"))
     nanogpt = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(nanogpt)
     with contextlib.redirect_stdout(io.StringIO()):
         return nanogpt.GPT(nanogpt.GPTConfig(block_size=shape.context, vocab_size=shape.vocab_size, n_layer=shape.n_layer, n_head=shape.n_head,
                                              n_embd=shape.n_embd, dropout=shape.dropout, bias=False))
+
+
+def in_checkout(path, name):
+    file = os.path.join(path, name)
+    if not os.path.exists(file):
+        raise SystemExit(f"{file} is not there: --against takes a checkout of nanoGPT (git clone https://github.com/karpathy/nanoGPT), "
+                         "or, of train and sample, the word transformers")
+    return file
 
 
 def load_transformers(shape):
@@ -489,10 +493,7 @@ def proportional_memory(pid):
 def nanogpt_prepare(path, paths, workers, out):
     """nanoGPT's own data/openwebtext/prepare.py, but that its texts are these files (few may be for validation), its
     processes as many as ours, and "gpt2" comes from the file that codegen needs as well."""
-    file = os.path.join(path, "data", "openwebtext", "prepare.py")
-    if not os.path.exists(file):
-        raise SystemExit(f"{file} is not there: --against takes a checkout of nanoGPT (git clone https://github.com/karpathy/nanoGPT)")
-    with open(file) as f:
+    with open(in_checkout(path, "data/openwebtext/prepare.py")) as f:
         program = f.read()
     os.mkdir(out)
     for old, new in (("num_proc = 8", f"num_proc = {workers}"), ('"gpt2"', '"r50k_base"'), ("= 1024", "= min(1024, len(dset))"),

@@ -259,12 +259,12 @@ class Phi(nn.Module):
         names = {name[0] if isinstance(name, tuple) else name for _, name in hf_names(self.config)}
         if differing := sorted(state.keys() ^ names):  # it would be another model there
             raise SystemExit(f"{folder} is not written: PhiForCausalLM has {'no place for' if differing[0] in state else 'also'} {differing[0]}")
-        os.makedirs(folder, exist_ok=True)
         hf = hf_config(self.config, self.lm_head.weight.dtype)
         if self.tokenizer not in (None, "codegen"):
             from tokenizer import load_tokenizer
             hf["phi1_tokenizer"] = self.tokenizer
             hf["bos_token_id"] = hf["eos_token_id"] = load_tokenizer(self.tokenizer).eot_token
+        os.makedirs(folder, exist_ok=True)
         tensors = {}
         for hf_name, name in hf_names(self.config):
             if isinstance(name, tuple):  # one of q, k, v out of our fused matrix

@@ -112,7 +112,7 @@ class Batch:
     def step(self, rows, window):
         """Run the last token of the first rows through the model, and choose the next."""
         cache = self.cache.rows(0, rows, window)
-        hidden = self.model.hidden(self.tokens[:rows, None].clamp(min=0), cache)
+        hidden = self.model.hidden(self.tokens[:rows, None].clamp(min=0), cache)  # of -1 the program ends soon
         cache.lengths.add_(1).clamp_(max=self.room - 1)                   # rows that nobody reads stay in the cache, too
         numbers = self.uniform[:rows].gather(1, cache.lengths[:, None]).squeeze(1)
         self.tokens[:rows] = self.pick(self.model.lm_head(hidden[:, -1]), numbers)
@@ -159,7 +159,7 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
 
     Yields (i, j, token) as tokens are made, for sample j of prompt i, and (i, j, None) where that sample has ended: at
     <|endoftext|> (which is not yielded), after max_new_tokens, at the end of the context, or where stop(i, j, tokens so far)
-    is true. Ends the program where the model's logits after a prompt are not numbers.
+    is true. Ends the program where the model's logits are not numbers.
 
     Up to batch_size samples run at once, as rows of their own length; where one ends, the next takes its place. A prompt is read
     once for its n samples. Sample (i, j) has its own random numbers, a function of (seed, i, j), so in fp32 its text practically
@@ -181,7 +181,8 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
 
     def pick(logits, uniform):
         logits = logits[:, :encoding.n_vocab].float()
-        return choose(logits, temperature, top_k, top_p, uniform).masked_fill(~logits.amax(-1).isfinite(), -1)
+        ids = choose(logits, temperature, top_k, top_p, uniform)
+        return ids.masked_fill(~logits.amax(-1).isfinite(), -1)  # -1: not numbers, which ends the program when the token is looked at
 
     batch = Batch(model, min(batch_size, len(waiting)), room, pick, fixed)
     rows = []                      # the rows of the batch in use, from 0 on
@@ -233,8 +234,9 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
             if row.ended:                                 # in the step before, when this one was already under way
                 continue
             if token < 0:
+                fp16 = model.lm_head.weight.dtype == torch.float16
                 raise SystemExit("the model's logits are not numbers: its weights are damaged"
-                                 + (", or too large for fp16: try --dtype fp32" if model.lm_head.weight.dtype == torch.float16 else ", or its training diverged"))
+                                 + (", or too large for fp16: try --dtype fp32" if fp16 else ", or its training diverged"))
             if token != eot:
                 row.made.append(token)
                 yield row.i, row.j, token
