@@ -130,6 +130,36 @@ class Linear(nn.Linear):
         return super().forward(x)
 
 
+class CPUAttention(torch.autograd.Function):
+    """Causal attention of q, k, v (B, H, T, K) for training on a CPU in 16 bits: torch's fused kernel, whose backward pass is slow in 16
+    bits. So this one is written out below for the compiler, FlashAttention's formulas (arXiv 2205.14135, appendix B.4) in blocks of 128
+    queries, which leave out most of what lies in the future; not compiled, or with many blocks, the kernel is faster, in fp32."""
+    @staticmethod
+    def forward(ctx, q, k, v):
+        y, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
+        ctx.save_for_backward(q, k, v, y, logsumexp)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        q, k, v, y, logsumexp = ctx.saved_tensors                                               # the last (B, H, T)
+        T, scale = q.size(2), q.size(3) ** -0.5
+        if T > 1024 or not torch.compiler.is_compiling():
+            fp32 = (x.float() for x in (dy, q, k, v, y))
+            grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*fp32, logsumexp, 0.0, True)
+            return tuple(grad.type_as(q) for grad in grads)
+        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        mean = (dy.float() * y).sum(-1, keepdim=True)  # of a query's gradients of its weights, by these weights
+        for start in range(0, T, 128):
+            rows, seen = slice(start, start + 128), slice(0, start + 128)
+            weights = ((q[:, :, rows] @ k[:, :, seen].mT).float() * scale - logsumexp[:, :, rows, None]).exp().tril(start)
+            dscores = (weights * ((dy[:, :, rows] @ v[:, :, seen].mT).float() - mean[:, :, rows]) * scale).type_as(q)
+            dq[:, :, rows] = dscores @ k[:, :, seen]
+            dk[:, :, seen] += dscores.mT @ q[:, :, rows]
+            dv[:, :, seen] += weights.type_as(q).mT @ dy[:, :, rows]
+        return dq, dk, dv
+
+
 class Attention(nn.Module):
     """Causal self-attention with rotary positions, in one fused kernel that never stores the (T, T) weights."""
     def __init__(self, config):
@@ -150,9 +180,8 @@ class Attention(nn.Module):
         if mask is not None:
             k, v = keys[:, :, :mask.size(-1)], values[:, :, :mask.size(-1)]                     # each (B, H, window, K)
         dropout = self.dropout if self.training else 0.0
-        if self.training and not dropout and mask is None and torch.is_autocast_enabled("cpu"):
-            with torch.autocast("cpu", enabled=False):  # the backward pass of a CPU's fused kernel takes three times as long in bf16
-                y = F.scaled_dot_product_attention(q.float(), k.float(), v.float(), is_causal=True)
+        if self.training and not dropout and mask is None and x.is_cpu and torch.is_autocast_enabled("cpu"):
+            y = CPUAttention.apply(q, k, v)
         else:
             y = F.scaled_dot_product_attention(q, k, v, mask, dropout, is_causal=mask is None)
         return self.dense(y.transpose(1, 2).reshape(B, T, D))
