@@ -663,6 +663,9 @@ class Client:
                 cause = getattr(failure.args[0] if failure.args else None, "reason", None)
                 if not self.answered and attempt >= 2 and isinstance(cause, NewConnectionError):
                     raise SystemExit(f"no server answers at {self.where}: start it, or correct OPENAI_BASE_URL")
+                if not self.answered and attempt >= 2 and isinstance(failure, requests.exceptions.SSLError):
+                    raise SystemExit(f"{self.where} cannot be trusted ({one_line(cause)}): correct OPENAI_BASE_URL (local servers often speak http://), "
+                                     "or name the file of your own certificates in REQUESTS_CA_BUNDLE")
             kind = kind_of(status, error) if status else "later"
             if status == 404 and path.startswith("/batches/"):
                 raise Refused(error)

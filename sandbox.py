@@ -619,5 +619,7 @@ class Sandbox(contextlib.AbstractContextManager):
         return verdict or Verdict(*died(code), 0.0)
 
 if __name__ == "__main__":
+    if not sys.argv[-1].startswith("["):
+        sys.exit(print(__doc__))
     del sys.path[0]  # this file's folder: candidates import from the standard library only
     helper(*json.loads(sys.argv.pop()))

@@ -239,6 +239,13 @@ def test_no_key_and_no_server_are_one_line_each(tmp_path):
     assert done.returncode == 1 and last.startswith("no server answers at http://127.0.0.1:9/v1") and "secret" not in done.stderr
 
 
+def test_https_to_a_server_without_it_is_one_line(monkeypatch, quick):
+    with FakeOpenAI() as server:
+        monkeypatch.setenv("OPENAI_BASE_URL", server.env["OPENAI_BASE_URL"].replace("http:", "https:"))
+        with pytest.raises(SystemExit, match="cannot be trusted .*WRONG_VERSION_NUMBER.* http://"):
+            prepare_data.Client("fake-1").call("POST", "/chat/completions", need="choices", json={})
+
+
 def test_a_server_that_fails_for_good_ends_the_run_and_keeps_the_answers(tmp_path, client, monkeypatch):
     monkeypatch.setattr(prepare_data, "TRIES", 3)
     monkeypatch.setattr(prepare_data.random, "uniform", lambda a, b: a / 5)
