@@ -3,6 +3,7 @@ import json
 import math
 import os
 import random
+import shlex
 import shutil
 import signal
 import subprocess
@@ -428,6 +429,9 @@ def test_a_folder_that_cannot_be_continued_is_not_overwritten(data, tmp_path, re
     state["model"]["position.weight"] = torch.zeros(32, 32)
     torch.save(state, tmp_path / "run" / "ckpt.pt")
     assert "ckpt.pt: its tensors do not fit this model" in refused(train.main, again)
+    for key in ("best", "scaler", "data", "dtype", "config"):
+        torch.save({name: value for name, value in read_checkpoint(str(reference / "ckpt.pt")).items() if name != key}, tmp_path / "run" / "ckpt.pt")
+        assert f"its {key!r} is None" in refused(train.main, again)
     os.truncate(tmp_path / "run" / "ckpt.pt", 5000)
     assert "not a whole checkpoint" in refused(train.main, again)
     torch.save([1, 2], tmp_path / "run" / "ckpt.pt")
@@ -435,6 +439,14 @@ def test_a_folder_that_cannot_be_continued_is_not_overwritten(data, tmp_path, re
     os.remove(tmp_path / "run" / "ckpt.pt")
     assert "no ckpt.pt to continue from" in refused(train.main, again)
     assert log_of(tmp_path / "run", *NUMBERS) == log_of(reference, *NUMBERS)
+
+
+def test_a_validation_loss_that_is_no_number_ends_the_run_and_keeps_what_was_saved(data, tmp_path, monkeypatch):
+    losses = iter((5.0, float("nan")))
+    monkeypatch.setattr(train, "evaluate", lambda *_: next(losses))
+    assert "step 20: the validation loss is nan. The last checkpoint is" in refused(train.main, tiny_run(data, tmp_path / "run"))
+    assert read_checkpoint(str(tmp_path / "run" / "ckpt.pt"))["step"] == 14
+    assert read_checkpoint(str(tmp_path / "run" / "best.pt"))["best"] == {"val_loss": 5.0, "step": 0}
 
 
 def test_a_run_whose_reader_has_gone_ends_without_a_traceback(data, tmp_path):
@@ -513,6 +525,9 @@ def test_a_plan_refuses_what_the_run_would_and_speaks_of_the_device(capsys):
     train.main(["configs/proxy.py", "--plan"])
     said, flop = capsys.readouterr().out, 419.4304e6 * train.flops_per_token(load_config(TrainConfig, ["configs/proxy.py"])[0].model_config(), 1024)
     assert "per GPU" in said and f"{flop / (0.5 * 989e12) / 60:.2g} minutes on one H100" in said
+    train.main(["configs/proxy.py", "--plan", "--out_dir=out/it's mine"])
+    command = capsys.readouterr().out.rpartition("start    ")[2].partition(", or ")[0]
+    assert shlex.split(command) == ["python", "train.py", "configs/proxy.py", "--out_dir=out/it's mine"]
 
 
 def test_the_demos_files_continue_the_demos_runs():
