@@ -86,7 +86,7 @@ KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). Wha
 # Types that cross by name
 TYPES = {t.__name__: t for t in (bool, type(None), object, type, *(t for t, *_ in KINDS.values()))}
 SHOWN = bool, int, float, str, bytes, tuple, type(None)  # in an exception's arguments; of others the repr crosses
-CONTAINERS = list, dict, set, bytearray, collections.deque  # what changes of these in a call is sent back
+CONTAINERS = list, dict, set, bytearray, collections.deque  # that can be shared between values, and changed in a call
 # Without these two, which cross as Exception: they would end a map() in the tests in silence, and all(map(...)) would hold
 EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)
               and n not in ("StopIteration", "StopAsyncIteration", "BaseExceptionGroup", "ExceptionGroup")}
@@ -138,42 +138,67 @@ for operation in ARITHMETIC:
     setattr(Remote, f"__{operation}__", lambda self, *other, name=operation: self._compute(name, self, *other))
     setattr(Remote, f"__r{operation}__", lambda self, other, name=operation: self._compute(name, other, self))
 
+class Shared(list):
+    """The containers of a call and its reply, as both ends number them: in the order in which they end in the messages. Where one of them
+    comes again, its number is sent: a list that occurs twice is one list at the other end too, and an argument that is returned the same."""
+    def __init__(self, containers=()):
+        super().__init__(containers)
+        self.numbers = {id(c): n for n, c in enumerate(self)}
+    def add(self, container):
+        self.numbers[id(container)] = len(self)
+        self.append(container)
+        return container
+
+def parts_of(container):
+    return KINDS[type(container).__name__][1](container)
+
+def same_parts(old, new):
+    return len(old) == len(new) and all(a is b or type(a) is type(b) is str and a == b for a, b in zip(old, new))
+
 class Peer:
     """One end of the pipe. A call waits for its reply, and answers calls that come in meanwhile (to a lambda of the tests)."""
     def __init__(self, pipe, lost, **names):
-        self.pipe, self.remotes, self.errors, self.turn = pipe.makefile("rwb"), {}, {}, threading.RLock()
+        self.pipe, self.remotes, self.errors, self.own_errors, self.turn = pipe.makefile("rwb"), {}, {}, {}, threading.RLock()
         self.lost = lost  # lost(why) is called when the other end is gone or talks nonsense; it must not return, nor raise what
         # an `except:` in a test could swallow. names: what the other end may call besides what was sent to it
         self.exports = {**OPERATIONS, **ARITHMETIC, "next": lambda iterator: [item for item in [next(iterator, Peer)] if item is not Peer],
                         "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine), **names}
 
-    def pack(self, v):
+    def pack(self, v, shared):
         if v is None or type(v) in (bool, float, str) or type(v) is int and -2**63 <= v < 2**63:
             return v
+        if id(v) in shared.numbers:
+            return ["again", shared.numbers[id(v)]]
         for kind, (cls, split, _) in KINDS.items():
             if isinstance(v, cls):
-                return [kind, *map(self.pack, split(v))]
+                packed = [kind, *[self.pack(part, shared) for part in split(v)]]
+                if cls in CONTAINERS:
+                    shared.add(v)
+                return packed
         if type(v) is Remote:
             return ["yours", v._handle]
         if isinstance(v, type) and TYPES.get(v.__name__) is v:
             return ["type", v.__name__]
         if isinstance(v, type) and issubclass(v, BaseException):
             if EXCEPTIONS.get(v.__name__) is not v:
-                self.errors.setdefault(v.__name__, v)
+                self.own_errors.setdefault(v.__name__, v)
             return ["error", *error_names(v)]
         self.exports[id(v)] = v
         return ["coroutine" if isinstance(v, types.CoroutineType) else "remote", id(v)]
 
-    def unpack(self, v):
+    def unpack(self, v, shared):
         """The inverse of pack: makes literals, stand-ins, and what was sent from here before. Nothing else."""
         if type(v) is not list:
             return v
-        kind, parts = v[0], [self.unpack(part) for part in v[1:]]
+        kind, parts = v[0], [self.unpack(part, shared) for part in v[1:]]
         if kind in KINDS:
-            return KINDS[kind][2](parts)
+            made = KINDS[kind][2](parts)
+            return shared.add(made) if type(made) in CONTAINERS else made
         if kind == "error":
             return self.error(*parts)
         (handle,) = parts
+        if kind == "again":
+            return shared[handle]
         if kind in ("remote", "coroutine"):
             remote = self.remotes.setdefault(handle, Remote(self, handle))
             return remote if kind == "remote" else self.coroutine(remote)
@@ -183,8 +208,10 @@ class Peer:
         return self.call("await", remote)
 
     def error(self, name, *bases):
-        """The exception of this name. All but builtin ones are new classes with these bases: a test can catch them by their names."""
-        return self.errors.setdefault(name, type(name, (self.error(*bases),), {})) if bases else EXCEPTIONS[name]
+        """The exception of this name: a builtin one, one of our own, or a new class with these bases, which a test can catch by its name."""
+        if not bases:
+            return EXCEPTIONS[name]
+        return self.own_errors.get(name) or self.errors.setdefault((name, *bases), type(name, (self.error(*bases),), {}))
 
     def send(self, *message):
         line = encode(message)
@@ -203,19 +230,21 @@ class Peer:
     def call(self, target, /, *args, **kwargs):
         """Call what the other end has under this name or handle. Returns what it returns and raises what it raises."""
         with self.turn:  # one thread at a time: replies do not say whose they are
-            self.send("call", target, [self.pack(v) for v in args], {name: self.pack(v) for name, v in kwargs.items()})
+            shared = Shared()
+            self.send("call", target, [self.pack(v, shared) for v in args], {name: self.pack(v, shared) for name, v in kwargs.items()})
             try:
                 while (message := self.receive())[0] == "call":
                     self.answer(*message[1:])
                 _, error, value, changes = message
-                value = self.unpack(value)
+                value = self.unpack(value, shared)
                 if error:
                     cls, (value, attributes) = self.error(*error), value
                     exception = cls(*value) if cls.__module__ == "builtins" else cls.__new__(cls, *value)  # its __init__ may want others
                     exception.__dict__.update(attributes)
-                for i, new in changes:
-                    args[i].clear()
-                    (args[i].update if isinstance(args[i], (dict, set)) else args[i].extend)(self.unpack(new))
+                for n, kind, parts in changes:
+                    new = KINDS[kind][2]([self.unpack(part, shared) for part in parts])
+                    shared[n].clear()
+                    (shared[n].update if isinstance(shared[n], (dict, set)) else shared[n].extend)(new)
             except Exception:
                 self.lost("an answer cannot be read")
             if error:
@@ -223,19 +252,26 @@ class Peer:
             return value
 
     def answer(self, target, args, kwargs):
+        shared, before = Shared(), []
+
+        def reply(error, value):
+            value = self.pack(value, shared)
+            changes = [(n, type(shared[n]).__name__, [self.pack(part, shared) for part in new])
+                       for n, old in enumerate(before) if not same_parts(old, new := parts_of(shared[n]))]
+            self.send("reply", error, value, changes)
+
         try:
-            values = [self.unpack(v) for v in args]
-            value = self.exports[target](*values, **{name: self.unpack(v) for name, v in kwargs.items()})
-            changes = [(i, new) for i, v in enumerate(values)
-                       if type(v) in CONTAINERS and args[i][0] != "yours" and repr(new := self.pack(v)) != repr(args[i])]
-            self.send("reply", "", self.pack(value), changes)
+            values, named = [self.unpack(v, shared) for v in args], {name: self.unpack(v, shared) for name, v in kwargs.items()}
+            before = [*map(parts_of, shared)]
+            reply("", self.exports[target](*values, **named))
         except MemoryError:
             raise
         except BaseException as e:
             if EXCEPTIONS.get(type(e).__name__) is not type(e):
-                self.errors.setdefault(type(e).__name__, type(e))
+                self.own_errors.setdefault(type(e).__name__, type(e))
             args = [str(e)] if isinstance(e, SyntaxError) else [a if type(a) in SHOWN else repr(a) for a in e.args]
-            self.send("reply", error_names(type(e)), self.pack([args, {k: v for k, v in vars(e).items() if not k.startswith("__")}]), [])
+            shared = Shared(shared[:len(before)])  # without what a reply that failed has packed
+            reply(error_names(type(e)), [args, {k: v for k, v in vars(e).items() if not k.startswith("__")}])
 
 # ---- 2. The jail ----------------------------------------------------------------------------------------------------------------
 # Numbers: asm/unistd_64.h (x86-64), asm-generic/unistd.h (aarch64), linux/seccomp.h, landlock.h, prctl.h, sched.h, mount.h
@@ -257,6 +293,7 @@ DENIED = """
     chmod 90 -1  fchmod 91 52  fchmodat 268 53  chown 92 -1  fchown 93 55  lchown 94 -1  fchownat 260 54  utime 132 -1
     utimes 235 -1  futimesat 261 -1  utimensat 280 88  setxattr 188 5  lsetxattr 189 6  fsetxattr 190 7  removexattr 197 14
     lremovexattr 198 15  fremovexattr 199 16  truncate 76 45  flock 73 32  inotify_add_watch 254 27
+    inotify_init 253 -1  inotify_init1 294 26
     openat2 437 437  fanotify_init 300 262  fanotify_mark 301 263  sync 162 81  syncfs 306 267
 """  # name, x86-64, aarch64. From chmod on: Landlock does not govern these. Mounting: Landlock forbids it, and no capability is left
 LOAD, MASK, EQUAL, ANY_BIT, AT_LEAST, GIVE = 0x20, 0x54, 0x15, 0x45, 0x35, 0x06  # instructions: (what, skips if true, skips if false, value)
@@ -417,11 +454,13 @@ def run(program, peer):
             return value
     entry_point = re.match(r"\w*", program.entry_point)[0]  # "Solution" of "Solution().solve"
     names = Names(__name__="tests")
+    module = sys.modules["tests"] = type("Module", (), {})()
+    module.__dict__ = names  # where dataclasses look for quoted annotations
     peer.call("load", program.code)
     random.seed(0)  # HumanEval 32, 38, 50 and 53 draw their inputs
     exec(compile(program.setup, "<setup>", "exec", dont_inherit=True), names)
     names.pop(entry_point, None)  # HumanEval's prompt defines a stub
-    peer.errors.update({name: v for name, v in names.items() if isinstance(v, type) and issubclass(v, BaseException)})
+    peer.own_errors.update({name: v for name, v in names.items() if isinstance(v, type) and issubclass(v, BaseException)})
     test = compile(program.test, "<test>", "exec", dont_inherit=True)
     for name in names_in_classes(test):  # the body of a class does not ask __missing__
         with contextlib.suppress(Exception):
@@ -464,6 +503,8 @@ def helper(memory_mb, namespaces, allow_unsafe):
     for number in (signal.SIGALRM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)  # what the caller ignores or blocks, we inherit
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    with contextlib.suppress(OSError), open("/proc/self/oom_score_adj", "w") as f:
+        f.write("1000")  # where memory ends, the kernel is to take a candidate and not the caller with its model
     system("prctl", CHILD_SUBREAPER, 1, 0, 0, 0)  # orphans of our children become ours, to be waited for
     system("prctl", NO_NEW_PRIVS, 1, 0, 0, 0)  # no new privileges, without which Landlock and seccomp are for root only
     steps = [("namespaces", enter_namespaces)] * namespaces
@@ -583,6 +624,8 @@ class Sandbox(contextlib.AbstractContextManager):
     def judge_one(self, i, program):
         """What fails in the harness is tried three times, with new helpers."""
         program = Program(*program)
+        if not program.timeout > 0:
+            raise ValueError(f"timeout is {program.timeout}; it must be above 0 seconds")
         for _ in range(3):
             try:
                 helper = self.idle.pop()

@@ -63,6 +63,19 @@ def traces():
                     descriptors=sorted(os.listdir("/proc/self/fd")), mounts=f.read())
 
 
+def test_where_memory_ends_the_kernel_takes_a_helper_and_not_the_caller():
+    with Sandbox(1) as box:
+        list(box.judge([GOOD]))
+        scores = {open(f"/proc/{pid}/oom_score_adj").read().strip() for pid in processes()}
+    assert scores == {"1000"}
+
+
+@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+def test_a_program_without_time_is_refused(seconds):
+    with Sandbox(1) as box, pytest.raises(ValueError, match=f"timeout is {seconds}"):
+        list(box.judge([GOOD._replace(timeout=seconds)]))
+
+
 def wait_until(condition):
     deadline = time.monotonic() + 10
     while not condition() and time.monotonic() < deadline:
