@@ -73,95 +73,12 @@ def apply_rotary(x, cos, sin):
     return torch.cat([a * cos - b * sin, b * cos + a * sin, rest], dim=-1).type_as(x)  # under autocast cos is fp32, and so is the product
 
 
-class KVCache:
-    """Keys and values of all layers for generation, allocated once. Rows are independent sequences of their own length.
-
-    k, v: (L, B, H, S, K). lengths: (B,) int64, the tokens that each row holds; whoever calls the model advances it.
-    window: attention reads the positions 0..window-1, which must cover the longest row with its new tokens; 0 means empty rows and
-    plain causal attention among the new tokens. An int, so that no step waits for the device to learn it.
-    """
-    def __init__(self, config, rows, room, device=None, dtype=None):
-        shape = (config.n_layer, rows, config.n_head, room, config.n_embd // config.n_head)
-        self.k = torch.zeros(shape, device=device, dtype=dtype)
-        self.v = torch.zeros(shape, device=device, dtype=dtype)
-        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
-        self.window = 0
-
-    def rows(self, start, stop, window):
-        """The same memory, rows start..stop only."""
-        view = copy.copy(self)
-        view.k, view.v, view.lengths, view.window = self.k[:, start:stop], self.v[:, start:stop], self.lengths[start:stop], window
-        return view
-
-    def copy_row(self, source, target, length):
-        """Copy the first `length` positions of a row to another."""
-        self.k[:, target, :, :length] = self.k[:, source, :, :length]
-        self.v[:, target, :, :length] = self.v[:, source, :, :length]
-
-    def places(self, T):
-        """Where T new tokens per row go: their positions (B, T), and for each layer what Attention takes as `past`: keys and
-        values (B, H, S, K), the index of the new ones in them, and the mask (B, 1, T, window) that is added to the scores,
-        -inf where a token may not look: at its future, and beyond the length of its row. None is the plain causal mask."""
-        device = self.lengths.device
-        positions = self.lengths[:, None] + torch.arange(T, device=device)
-        new = torch.arange(len(positions), device=device)[:, None], slice(None), positions
-        mask = None
-        if self.window:
-            future = torch.arange(self.window, device=device) > positions[:, None, :, None]
-            mask = torch.zeros(future.shape, dtype=self.k.dtype, device=device).masked_fill_(future, float("-inf"))
-        return positions, [(k, v, new, mask) for k, v in zip(self.k.unbind(), self.v.unbind())]
-
-
-class Linear(nn.Linear):
-    """nn.Linear, but where a CPU generates, the product of a few rows and a large matrix takes the fastest kernel (BENCHMARKS.md has
-    the figures): in bf16 with the weights on the left; in fp32 oneDNN's, except on Intel's processors (known by AMX), where MKL's is."""
-    def forward(self, x):
-        few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
-        if torch.compiler.is_compiling() or not (few_rows_of_a_large_matrix and x.is_cpu and torch.is_inference_mode_enabled()
-                                                 and not torch.is_autocast_enabled("cpu") and torch.backends.mkldnn.is_available()):
-            return super().forward(x)
-        if x.dtype == torch.float32 and not torch.cpu._is_amx_tile_supported():
-            bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride
-            return F.linear(x.to_mkldnn(), self.weight, bias).to_dense()
-        if x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
-            rows, bias = x.reshape(-1, x.size(-1)), self.weight.new_zeros(1) if self.bias is None else self.bias
-            y = torch.addmv(bias, self.weight, rows[0]) if len(rows) == 1 else torch.addmm(bias[:, None], self.weight, rows.t()).t()
-            return y.reshape(*x.shape[:-1], len(self.weight))
-        return super().forward(x)
-
-
-class CPUAttention(torch.autograd.Function):
-    """Causal attention of q, k, v (B, H, T, K) for training on a CPU in 16 bits: torch's fused kernel, whose backward pass is slow in 16
-    bits. So this one is written out below for the compiler, FlashAttention's formulas (arXiv 2205.14135, appendix B.4) in blocks of 128
-    queries, which leave out most of what lies in the future; not compiled, or with many blocks, the kernel is faster, in fp32."""
-    @staticmethod
-    def forward(ctx, q, k, v):
-        y, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
-        ctx.save_for_backward(q, k, v, y, logsumexp)
-        return y
-
-    @staticmethod
-    def backward(ctx, dy):
-        q, k, v, y, logsumexp = ctx.saved_tensors                                               # the last (B, H, T)
-        T, scale = q.size(2), q.size(3) ** -0.5
-        if T > 1024 or not torch.compiler.is_compiling():
-            fp32 = (x.float() for x in (dy, q, k, v, y))
-            grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*fp32, logsumexp, 0.0, True)
-            return tuple(grad.type_as(q) for grad in grads)
-        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        mean = (dy.float() * y).sum(-1, keepdim=True)  # of a query's gradients of its weights, by these weights
-        for start in range(0, T, 128):
-            rows, seen = slice(start, start + 128), slice(0, start + 128)
-            weights = ((q[:, :, rows] @ k[:, :, seen].mT).float() * scale - logsumexp[:, :, rows, None]).exp().tril(start)
-            dscores = (weights * ((dy[:, :, rows] @ v[:, :, seen].mT).float() - mean[:, :, rows]) * scale).type_as(q)
-            dq[:, :, rows] = dscores @ k[:, :, seen]
-            dk[:, :, seen] += dscores.mT @ q[:, :, rows]
-            dv[:, :, seen] += weights.type_as(q).mT @ dy[:, :, rows]
-        return dq, dk, dv
-
-
 class Attention(nn.Module):
-    """Causal self-attention with rotary positions, in one fused kernel that never stores the (T, T) weights."""
+    """Causal self-attention with rotary positions, in one fused kernel that never stores the (T, T) weights. Linear, here and below, is
+    nn.Linear with a faster kernel for generation on a CPU.
+
+    x (B, T, D) -> (B, T, D). cos, sin: as apply_rotary takes them. past: None, or one layer of what KVCache.places returns.
+    """
     def __init__(self, config):
         super().__init__()
         self.n_head, self.dropout = config.n_head, config.dropout
@@ -308,6 +225,97 @@ class Phi(nn.Module):
         if self.config.vocab_size > 50294 and self.tokenizer in (None, "codegen"):
             from tokenizer import write_hf_tokenizer
             write_hf_tokenizer(folder)
+
+
+# ---- generation: the KV cache ----------------------------------------------------------------------------------------
+
+class KVCache:
+    """Keys and values of all layers for generation, allocated once. Rows are independent sequences of their own length.
+
+    k, v: (L, B, H, S, K). lengths: (B,) int64, the tokens that each row holds; whoever calls the model advances it.
+    window: attention reads the positions 0..window-1, which must cover the longest row with its new tokens; 0 means empty rows and
+    plain causal attention among the new tokens. An int, so that no step waits for the device to learn it.
+    """
+    def __init__(self, config, rows, room, device=None, dtype=None):
+        shape = (config.n_layer, rows, config.n_head, room, config.n_embd // config.n_head)
+        self.k = torch.zeros(shape, device=device, dtype=dtype)
+        self.v = torch.zeros(shape, device=device, dtype=dtype)
+        self.lengths = torch.zeros(rows, dtype=torch.long, device=device)
+        self.window = 0
+
+    def rows(self, start, stop, window):
+        """The same memory, rows start..stop only."""
+        view = copy.copy(self)
+        view.k, view.v, view.lengths, view.window = self.k[:, start:stop], self.v[:, start:stop], self.lengths[start:stop], window
+        return view
+
+    def copy_row(self, source, target, length):
+        """Copy the first `length` positions of a row to another."""
+        self.k[:, target, :, :length] = self.k[:, source, :, :length]
+        self.v[:, target, :, :length] = self.v[:, source, :, :length]
+
+    def places(self, T):
+        """Where T new tokens per row go: their positions (B, T), and for each layer what Attention takes as `past`: keys and
+        values (B, H, S, K), the index of the new ones in them, and the mask (B, 1, T, window) that is added to the scores,
+        -inf where a token may not look: at its future, and beyond the length of its row. None is the plain causal mask."""
+        device = self.lengths.device
+        positions = self.lengths[:, None] + torch.arange(T, device=device)
+        new = torch.arange(len(positions), device=device)[:, None], slice(None), positions
+        mask = None
+        if self.window:
+            future = torch.arange(self.window, device=device) > positions[:, None, :, None]
+            mask = torch.zeros(future.shape, dtype=self.k.dtype, device=device).masked_fill_(future, float("-inf"))
+        return positions, [(k, v, new, mask) for k, v in zip(self.k.unbind(), self.v.unbind())]
+
+
+# ---- faster kernels on a CPU -----------------------------------------------------------------------------------------
+
+class Linear(nn.Linear):
+    """nn.Linear, but where a CPU generates, the product of a few rows and a large matrix takes the fastest kernel (BENCHMARKS.md has
+    the figures): in bf16 with the weights on the left; in fp32 oneDNN's, except on Intel's processors (known by AMX), where MKL's is."""
+    def forward(self, x):
+        few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
+        if torch.compiler.is_compiling() or not (few_rows_of_a_large_matrix and x.is_cpu and torch.is_inference_mode_enabled()
+                                                 and not torch.is_autocast_enabled("cpu") and torch.backends.mkldnn.is_available()):
+            return super().forward(x)
+        if x.dtype == torch.float32 and not torch.cpu._is_amx_tile_supported():
+            bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride
+            return F.linear(x.to_mkldnn(), self.weight, bias).to_dense()
+        if x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
+            rows, bias = x.reshape(-1, x.size(-1)), self.weight.new_zeros(1) if self.bias is None else self.bias
+            y = torch.addmv(bias, self.weight, rows[0]) if len(rows) == 1 else torch.addmm(bias[:, None], self.weight, rows.t()).t()
+            return y.reshape(*x.shape[:-1], len(self.weight))
+        return super().forward(x)
+
+
+class CPUAttention(torch.autograd.Function):
+    """Causal attention of q, k, v (B, H, T, K) for training on a CPU in 16 bits: torch's fused kernel, whose backward pass is slow in 16
+    bits. So this one is written out below for the compiler, FlashAttention's formulas (arXiv 2205.14135, appendix B.4) in blocks of 128
+    queries, which leave out most of what lies in the future; not compiled, or with many blocks, the kernel is faster, in fp32."""
+    @staticmethod
+    def forward(ctx, q, k, v):
+        y, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
+        ctx.save_for_backward(q, k, v, y, logsumexp)
+        return y
+
+    @staticmethod
+    def backward(ctx, dy):
+        q, k, v, y, logsumexp = ctx.saved_tensors                                               # the last (B, H, T)
+        T, scale = q.size(2), q.size(3) ** -0.5
+        if T > 1024 or not torch.compiler.is_compiling():
+            fp32 = (x.float() for x in (dy, q, k, v, y))
+            grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*fp32, logsumexp, 0.0, True)
+            return tuple(grad.type_as(q) for grad in grads)
+        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+        mean = (dy.float() * y).sum(-1, keepdim=True)  # of a query's gradients of its weights, by these weights
+        for start in range(0, T, 128):
+            rows, seen = slice(start, start + 128), slice(0, start + 128)
+            weights = ((q[:, :, rows] @ k[:, :, seen].mT).float() * scale - logsumexp[:, :, rows, None]).exp().tril(start)
+            dscores = (weights * ((dy[:, :, rows] @ v[:, :, seen].mT).float() - mean[:, :, rows]) * scale).type_as(q)
+            dq[:, :, rows] = dscores @ k[:, :, seen]
+            dk[:, :, seen] += dscores.mT @ q[:, :, rows]
+            dv[:, :, seen] += weights.type_as(q).mT @ dy[:, :, rows]
+        return dq, dk, dv
 
 
 # ---- costs and devices -----------------------------------------------------------------------------------------------
