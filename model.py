@@ -186,7 +186,7 @@ class Phi(nn.Module):
         try:
             model.load_state_dict(state, assign=True)
         except RuntimeError as error:
-            raise SystemExit(f"{path}: its tensors do not fit this model: {' '.join(str(error).split())[:300]}")
+            raise SystemExit(f"{path}: its tensors do not fit this model: {one_line(error, 300)}")
         return model.requires_grad_(True).eval()
 
     @classmethod
@@ -274,16 +274,22 @@ class Linear(nn.Linear):
     """nn.Linear, but where a CPU generates, the product of a few rows and a large matrix takes the fastest kernel (BENCHMARKS.md has
     the figures): in bf16 with the weights on the left; in fp32 oneDNN's, except on Intel's processors (known by AMX), where MKL's is."""
     def forward(self, x):
+        if torch.compiler.is_compiling():
+            return super().forward(x)
         few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
-        if torch.compiler.is_compiling() or not (few_rows_of_a_large_matrix and x.is_cpu and torch.is_inference_mode_enabled()
-                                                 and not torch.is_autocast_enabled("cpu") and torch.backends.mkldnn.is_available()):
+        generating_on_a_cpu = x.is_cpu and torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
+        if not (few_rows_of_a_large_matrix and generating_on_a_cpu and torch.backends.mkldnn.is_available()):
             return super().forward(x)
         if x.dtype == torch.float32 and not torch.cpu._is_amx_tile_supported():
             bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride
             return F.linear(x.to_mkldnn(), self.weight, bias).to_dense()
         if x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
-            rows, bias = x.reshape(-1, x.size(-1)), self.weight.new_zeros(1) if self.bias is None else self.bias
-            y = torch.addmv(bias, self.weight, rows[0]) if len(rows) == 1 else torch.addmm(bias[:, None], self.weight, rows.t()).t()
+            rows = x.reshape(-1, x.size(-1))
+            bias = self.weight.new_zeros(1) if self.bias is None else self.bias
+            if len(rows) == 1:
+                y = torch.addmv(bias, self.weight, rows[0])
+            else:
+                y = torch.addmm(bias[:, None], self.weight, rows.t()).t()
             return y.reshape(*x.shape[:-1], len(self.weight))
         return super().forward(x)
 
@@ -338,6 +344,11 @@ def pick_device(name):
     return torch.device(name, int(os.environ.get("LOCAL_RANK", 0)) if name == "cuda" else None)
 
 
+def memory_is_full(error):
+    """Is that what a RuntimeError of torch says? On a CPU it has no kind of its own for this."""
+    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+
+
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 def load_model(path, device="cpu", dtype=None):
@@ -371,8 +382,12 @@ def read_checkpoint(path):
     except PermissionError as error:
         raise SystemExit(f"{path}: {error.strerror}")
     except Exception as error:  # a cut zip, a pickle of something else, tensors without a dict: torch raises many kinds
-        reason = " ".join(str(error).split())[:160]
-        raise SystemExit(f"{path} is not a whole checkpoint of train.py ({type(error).__name__}: {reason})")
+        raise SystemExit(f"{path} is not a whole checkpoint of train.py ({type(error).__name__}: {one_line(error)})")
+
+
+def one_line(error, most=160):
+    """What an error says, which torch likes to spread over many lines, in at most so many characters of one."""
+    return " ".join(str(error).split())[:most]
 
 
 # ---- Hugging Face folders --------------------------------------------------------------------------------------------
@@ -388,6 +403,7 @@ def safetensors_torch():
 def read_hf_config(folder):
     """(PhiConfig, is it CodeGen) from a folder's config.json; refuses what this architecture does not have."""
     path = os.path.join(folder, "config.json")
+    gelu = ("gelu_new", "gelu_pytorch_tanh")  # two names of one function
     try:
         with open(path) as f:
             hf = json.load(f)
@@ -396,28 +412,27 @@ def read_hf_config(folder):
             heads, width = hf["num_attention_heads"], hf["hidden_size"]
             rope = hf.get("rope_parameters") or {}  # transformers 5 groups what older files keep at the top level
             fraction = hf.get("partial_rotary_factor", rope.get("partial_rotary_factor", 0.5))
-            for name, fixed in (("num_key_value_heads", (None, heads)), ("qk_layernorm", (None, False)),
-                                ("hidden_act", (None, "gelu_new", "gelu_pytorch_tanh")), ("tie_word_embeddings", (None, False)),
-                                ("layer_norm_eps", (None, 1e-5)), ("rope_scaling", (None,))):
-                if hf.get(name) not in fixed:
-                    raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fixed[-1]!r} only")
-            rope_type = rope.get("rope_type", rope.get("type", "default"))
-            if rope_type != "default":
-                raise SystemExit(f"{path}: rope_type is {rope_type!r}; model.py has 'default' only")
+            refuse_unlike(path, hf, num_key_value_heads=(heads,), qk_layernorm=(False,), hidden_act=gelu, tie_word_embeddings=(False,),
+                          layer_norm_eps=(1e-5,), rope_scaling=(None,))
+            refuse_unlike(path, {"rope_type": rope.get("rope_type", rope.get("type"))}, rope_type=("default",))
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["max_position_embeddings"], n_layer=hf["num_hidden_layers"],
                              n_head=heads, n_embd=width, n_inner=hf["intermediate_size"],
                              rotary_dim=int(fraction * (width // heads)),
                              rope_theta=hf.get("rope_theta", rope.get("rope_theta", 10000.0))), False
         if kind == "codegen":
-            for name, fixed in (("activation_function", (None, "gelu_new", "gelu_pytorch_tanh")), ("layer_norm_epsilon", (None, 1e-5)),
-                                ("tie_word_embeddings", (None, False))):
-                if hf.get(name) not in fixed:
-                    raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fixed[-1]!r} only")
+            refuse_unlike(path, hf, activation_function=gelu, layer_norm_epsilon=(1e-5,), tie_word_embeddings=(False,))
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["n_positions"], n_layer=hf["n_layer"], n_head=hf["n_head"],
                              n_embd=hf["n_embd"], n_inner=hf.get("n_inner") or 0, rotary_dim=hf["rotary_dim"]), True
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise SystemExit(f"{folder} is not a Hugging Face folder: {type(error).__name__} at its config.json: {error}")
     raise SystemExit(f"{path}: model_type is {kind!r}; phi (as microsoft/phi-1) and codegen can be loaded")
+
+
+def refuse_unlike(path, hf, **fixed):
+    """Ends the program where config.json has another value than this architecture: name=(values that are fine, the last our own)."""
+    for name, fine in fixed.items():
+        if hf.get(name) not in (None, *fine):
+            raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fine[-1]!r} only")
 
 
 def hf_config(c, dtype):
@@ -459,7 +474,7 @@ def read_hf_tensors(folder):
                 else:  # weights_only: a pickle cannot run code here
                     tensors |= torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
             except Exception as error:
-                raise SystemExit(f"{shard} cannot be read ({type(error).__name__}: {' '.join(str(error).split())[:160]})")
+                raise SystemExit(f"{shard} cannot be read ({type(error).__name__}: {one_line(error)})")
         return tensors
     raise SystemExit(f"{folder} holds neither model.safetensors nor pytorch_model.bin (nor an index of their shards)")
 

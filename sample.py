@@ -46,7 +46,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from model import DTYPES, KVCache, load_model, pick_device
+from model import DTYPES, KVCache, load_model, memory_is_full, pick_device
 from tokenizer import load_tokenizer
 
 
@@ -308,8 +308,8 @@ if __name__ == "__main__":
     except KeyboardInterrupt:
         print()
         raise SystemExit(130)
-    except RuntimeError as error:  # torch has no kind of its own for this on a CPU
-        if "allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+    except RuntimeError as error:
+        if not memory_is_full(error):
             raise
         raise SystemExit(f"the memory is full: try a --batch_size below {args.batch_size}, or fewer --max_new_tokens")
     except BrokenPipeError:  # as in `python sample.py ... | head -1`

@@ -36,7 +36,7 @@ import torch._functorch.config
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
-from model import DTYPES, Phi, PhiConfig, flops_per_token, pick_device, read_checkpoint
+from model import DTYPES, Phi, PhiConfig, flops_per_token, memory_is_full, one_line, pick_device, read_checkpoint
 
 RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # which process this is, and of how many: torchrun says it
 
@@ -792,10 +792,10 @@ def run_script(main):
     except BrokenPipeError:  # as in `python train.py ... | head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         raise SystemExit(1)
-    except RuntimeError as error:  # torch has no kind of its own for this on a CPU
-        if "allocate memory" not in str(error) and not isinstance(error, torch.OutOfMemoryError):
+    except RuntimeError as error:
+        if not memory_is_full(error):
             raise
-        message = f"the memory is full: try a smaller --micro_batch_size (--plan estimates what a run takes). {' '.join(str(error).split())[:160]}"
+        message = f"the memory is full: try a smaller --micro_batch_size (--plan estimates what a run takes). {one_line(error)}"
     except OSError as error:  # a full disk, no permission, a file in the place of a folder
         if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
