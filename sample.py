@@ -275,30 +275,32 @@ def main(args):
         raise SystemExit(f"the prompt has {len(ids):,} tokens and the model's context is {model.config.context:,}: "
                          f"shorten it to {model.config.context - 1:,} or less")
 
-    made = [[] for _ in range(args.num_samples)]  # the samples' tokens that wait to be printed
-    done = [False] * args.num_samples
-    current, text = -1, None                      # the sample being printed, and its decoder; later ones run in the same batch
-    for _, j, token in generate(model, encoding, [ids], args.num_samples, args.max_new_tokens, args.temperature, args.top_k,
-                                args.top_p, args.seed, args.batch_size):
+    tokens = generate(model, encoding, [ids], args.num_samples, args.max_new_tokens, args.temperature, args.top_k, args.top_p, args.seed,
+                      args.batch_size)
+    text = None  # the decoder of the sample that is being printed: a character may be split between tokens
+    for j, token in one_after_the_other(tokens, args.num_samples):
+        if text is None:
+            text = codecs.getincrementaldecoder("utf-8")("replace")
+            if args.num_samples > 1:
+                print(f"--- sample {j + 1} of {args.num_samples}")
+            sys.stdout.write(prompt)
+        data = b"" if token is None else encoding.decode_single_token_bytes(token)
+        sys.stdout.write(text.decode(data, final=token is None))
+        sys.stdout.flush()
         if token is None:
-            done[j] = True
-        else:
-            made[j].append(token)
-        while current < args.num_samples:
-            if current >= 0:
-                data = b"".join(map(encoding.decode_single_token_bytes, made[current]))
-                made[current] = []
-                sys.stdout.write(text.decode(data, final=done[current]))
-                sys.stdout.flush()
-                if not done[current]:
-                    break
-                print()
-            current += 1
-            if current < args.num_samples:
-                text = codecs.getincrementaldecoder("utf-8")("replace")  # a character may be split between tokens
-                if args.num_samples > 1:
-                    print(f"--- sample {current + 1} of {args.num_samples}")
-                sys.stdout.write(prompt)
+            print()
+            text = None
+
+
+def one_after_the_other(tokens, n):
+    """(j, token) of what generate yields for the n samples of one prompt, sample by sample: what comes of later ones waits."""
+    waiting, current = [collections.deque() for _ in range(n)], 0
+    for _, j, token in tokens:
+        waiting[j].append(token)
+        while current < n and waiting[current]:
+            token = waiting[current].popleft()
+            yield current, token
+            current += token is None
 
 
 if __name__ == "__main__":
