@@ -190,35 +190,40 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
 
     def ask(start):
         """Note the tokens of rows start.. to be looked at later; a GPU copies them to the host, and sets the event, when it gets there."""
-        tokens, event = batch.tokens[start:len(rows)].to("cpu", copy=True, non_blocking=device.type == "cuda"), None
+        tokens = batch.tokens[start:len(rows)].to("cpu", copy=True, non_blocking=device.type == "cuda")
+        event = None
         if device.type == "cuda":
             event = torch.cuda.Event()
             event.record()
         asked.append((tokens, rows[start:], event))
 
-    while waiting or rows:
-        start, new, twins = len(rows), [], []             # twins: their prompts are in other samples' rows already
-        while waiting and start + len(new) + len(twins) < len(batch.tokens):  # the next samples enter
+    def enter():
+        """Give free rows to the next samples, and each its first token. `new` read their prompts, their `twins` copy such a row."""
+        start, new, twins = len(rows), [], []
+        while waiting and start + len(new) + len(twins) < len(batch.tokens):
             i, j = waiting.popleft()
             (twins if any(row.i == i for row in rows + new) else new).append(Row(i, j, [], sizes[i]))
-        if new or twins:
-            new.sort(key=lambda row: -row.length)
-            for row, logits in zip(new, batch.read(start, [prompts[row.i] for row in new])):
-                row.after = logits
-            rows += new + twins
-            for at, row in enumerate(new + twins, start):
-                if row.after is None:
-                    source = next(source for source, twin in enumerate(rows) if twin.i == row.i)
-                    batch.cache.copy_row(source, at, row.length)
-                    row.after = rows[source].after
-                batch.cache.lengths[at] = row.length
-                if temperature:
-                    stream = np.random.default_rng((seed, row.i, row.j)).random(max_new_tokens, dtype=np.float32)[:room - row.length]
-                    batch.uniform[at, row.length:row.length + len(stream)] = torch.from_numpy(stream)
-            numbers = batch.uniform[range(start, len(rows)), [row.length for row in new + twins]]
-            logits = torch.stack([row.after for row in new + twins])
-            batch.tokens[start:len(rows)] = pick(logits, numbers)
-            ask(start)
+        new.sort(key=lambda row: -row.length)
+        for row, logits in zip(new, batch.read(start, [prompts[row.i] for row in new])):
+            row.after = logits
+        entered = new + twins
+        rows.extend(entered)
+        for at, row in enumerate(entered, start):
+            if row.after is None:
+                source = next(source for source, twin in enumerate(rows) if twin.i == row.i)
+                batch.cache.copy_row(source, at, row.length)
+                row.after = rows[source].after
+            batch.cache.lengths[at] = row.length
+            if temperature:
+                numbers = np.random.default_rng((seed, row.i, row.j)).random(max_new_tokens, dtype=np.float32)[:room - row.length]
+                batch.uniform[at, row.length:row.length + len(numbers)] = torch.from_numpy(numbers)
+        first = batch.uniform[range(start, len(rows)), [row.length for row in entered]]
+        batch.tokens[start:len(rows)] = pick(torch.stack([row.after for row in entered]), first)
+        ask(start)
+
+    while waiting or rows:
+        if waiting and len(rows) < len(batch.tokens):
+            enter()
         else:                                             # every row goes on by one token
             for row in rows:
                 row.length += 1
