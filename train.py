@@ -138,27 +138,45 @@ def load_config(config_class, argv):
     settings = {}
     for name, (value, where) in assignments(config_class, argv).items():
         if name not in types:
-            near = difflib.get_close_matches(name, types, n=1) or [known for known in types if name == "".join(word[0] for word in known.split("_"))]  # lr
-            shape_is_given = "init_from" in types and name in {field.name for field in fields(PhiConfig)}
-            raise SystemExit(f"{where}: no setting is called {name!r}"
-                             + ("; it is one of finetune.py" if name == "init_from" else "; the shape is that of init_from" if shape_is_given else
-                                f"; did you mean {near[0]!r}?" if near else "; --help lists them"))
-        want = types[name]
-        if want is float and type(value) is int:
-            value = float(value) if abs(value) < 1e300 else math.inf
-        if want is tuple and type(value) in (int, list):
-            value = tuple(value) if type(value) is list else (value,)
-        if type(value) is not want or (want is tuple and not all(type(v) is int for v in value)):
-            kind = {tuple: "whole numbers", bool: "True or False", str: "a text", int: "a whole number", float: "a number"}[want]
-            raise SystemExit(f"{where}: {name} takes {kind}, got {value!r} ({type(value).__name__})")
-        settings[name] = value
+            raise SystemExit(f"{where}: no setting is called {name!r}; {advice(name, types)}")
+        settings[name] = typed(value, types[name], f"{where}: {name}")
     config = config_class(**settings)
-    for field in fields(config_class):
-        value = getattr(config, field.name)
-        least = 1 if field.type is int and field.name not in ("warmup_steps", "seed") else 1e-15 if field.name == "eps" else 0
-        below = 1 if field.name in ("beta1", "beta2", "dropout") else math.inf if field.type is float else 2**63 if field.name == "seed" else 2**31
-        if field.type in (int, float) and not least <= value < below:
-            raise SystemExit(f"{field.name} is {value}; it must be at least {least} and below {below:,}")
+    check_values(config)
+    return config, "--plan" in argv
+
+
+def advice(name, types):
+    """What the user may have meant by a name that is not among the settings."""
+    if name == "init_from":
+        return "it is one of finetune.py"
+    if "init_from" in types and name in {field.name for field in fields(PhiConfig)}:
+        return "the shape is that of init_from"
+    near = difflib.get_close_matches(name, types, n=1)
+    near += [known for known in types if name == "".join(word[0] for word in known.split("_"))]  # lr
+    return f"did you mean {near[0]!r}?" if near else "--help lists them"
+
+
+def typed(value, want, setting):
+    """The value of a setting as the type that it has: whole numbers are numbers, too, and a list or one number is a tuple."""
+    if want is float and type(value) is int:
+        value = float(value) if abs(value) < 1e300 else math.inf
+    if want is tuple and type(value) in (int, list):
+        value = tuple(value) if type(value) is list else (value,)
+    if type(value) is not want or (want is tuple and not all(type(v) is int for v in value)):
+        kind = {tuple: "whole numbers", bool: "True or False", str: "a text", int: "a whole number", float: "a number"}[want]
+        raise SystemExit(f"{setting} takes {kind}, got {value!r} ({type(value).__name__})")
+    return value
+
+
+def check_values(config):
+    """Ends the program at a value that cannot be."""
+    bounds = {int: (1, 2**31), float: (0, math.inf), "warmup_steps": (0, 2**31), "seed": (0, 2**63), "eps": (1e-15, math.inf),
+              "beta1": (0, 1), "beta2": (0, 1), "dropout": (0, 1)}
+    for field in fields(config):
+        if field.type in (int, float):
+            value, (least, below) = getattr(config, field.name), bounds.get(field.name, bounds[field.type])
+            if not least <= value < below:
+                raise SystemExit(f"{field.name} is {value}; it must be at least {least} and below {below:,}")
     for name, allowed in (("dtype", ("auto", "bf16", "fp16", "fp32")), ("device", ("auto", "cuda", "mps", "cpu"))):
         if getattr(config, name) not in allowed:
             raise SystemExit(f"{name} is {getattr(config, name)!r}; it is one of {', '.join(allowed)}")
@@ -171,7 +189,6 @@ def load_config(config_class, argv):
     if not config.out_dir:
         raise SystemExit("out_dir is not set: name a settings file, such as configs/demo.py, or the folder of the run with --out_dir=out/NAME; "
                          "--help lists all settings")
-    return config, "--plan" in argv
 
 
 # ---- data ------------------------------------------------------------------------------------------------------------
