@@ -201,9 +201,10 @@ def read_meta(data_dir):
     try:
         with open(path) as f:
             meta = json.load(f)
-        expected = {split: 2 * meta[split]["tokens"] for split in ("train", "val")}
-        for value, kind in ((meta["tokenizer"], str), (meta["vocab_size"], int), *((meta[split]["sha256"], str) for split in expected),
-                            *((meta[split]["tokens"], int) for split in expected)):
+        needed = [(meta["tokenizer"], str), (meta["vocab_size"], int)]
+        for split in ("train", "val"):
+            needed += [(meta[split]["tokens"], int), (meta[split]["sha256"], str)]
+        for value, kind in needed:
             if type(value) is not kind:
                 raise ValueError(f"{value!r} where {kind.__name__} belongs")
     except (FileNotFoundError, NotADirectoryError):
@@ -214,8 +215,8 @@ def read_meta(data_dir):
                          f"--out {data_dir}")
     except (ValueError, KeyError, TypeError) as error:
         raise SystemExit(f"{path} was not written by prepare_data.py tokenize ({type(error).__name__}: {error})")
-    for split, size in expected.items():
-        file = os.path.join(data_dir, split + ".bin")
+    for split in ("train", "val"):
+        file, size = os.path.join(data_dir, split + ".bin"), 2 * meta[split]["tokens"]
         found = os.path.getsize(file) if os.path.exists(file) else 0
         if found != size:
             raise SystemExit(f"{file} has {found:,} bytes and meta.json says {size:,}: cut short or from another run; "
@@ -320,22 +321,24 @@ def set_up_machine(config):
         dist.init_process_group("nccl" if kind == "cuda" else "gloo", device_id=device if kind == "cuda" else None,
                                 timeout=datetime.timedelta(hours=2))
 
-    if config.dtype != "auto":
-        dtype, why = config.dtype, "as asked"
-    elif kind == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
-        dtype, why = "bf16", "native on this GPU"
-    elif kind == "cuda":
-        dtype, why = "fp16", "with a GradScaler: this GPU is older than bf16"
-    elif kind == "cpu" and torch.cpu._is_avx512_bf16_supported():
-        dtype, why = "bf16", "native on this CPU"
-    else:
-        dtype, why = "fp32", "no fast bf16 here"
+    dtype, why = (config.dtype, "as asked") if config.dtype != "auto" else best_dtype(device)
     compiles, note = config.compile, "compiled" if config.compile else "not compiled"
     if compiles and kind == "cpu" and not any(map(shutil.which, (os.environ.get("CXX", "c++"), "g++", "clang++"))):
         compiles, note = False, "not compiled: no C++ compiler found"
     where = torch.cuda.get_device_name(device) if kind == "cuda" else f"{kind}, {torch.get_num_threads()} threads"
     note = f"{WORLD} x {where}; {dtype} ({why}); {note}; torch {torch.__version__}"
     return Machine(RANK, WORLD, device, DTYPES[dtype], compiles, note)
+
+
+def best_dtype(device):
+    """(its name, why it is the best) of matrix products on this device."""
+    if device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0):
+        return "bf16", "native on this GPU"
+    if device.type == "cuda":
+        return "fp16", "with a GradScaler: this GPU is older than bf16"
+    if device.type == "cpu" and torch.cpu._is_avx512_bf16_supported():
+        return "bf16", "native on this CPU"
+    return "fp32", "no fast bf16 here"
 
 
 # Dense bf16/fp16 peaks in FLOP/s from the vendor's data sheets, first match wins. A GPU that is not listed gets no MFU.
@@ -561,16 +564,18 @@ def duration(hours):
 
 
 def estimated_memory(c, parameters, micro_batch_size):
-    """Bytes on each device (of the weights and the optimizer, of each sequence of a micro-batch, of a whole evaluation). c: a PhiConfig."""
+    """Bytes on each device: (of the weights and the optimizer, of each sequence of a micro-batch, of a whole evaluation). c: a PhiConfig."""
     # The fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices, the buckets
     # that gradients are exchanged in are a second copy of these during the first two steps
-    fixed = 18 * parameters
-    # What compiled code keeps for the backward pass, per token: of each block, in 16 bits, q, k and v before the rotation (v is a
-    # view of all three), q and k after it, and the outputs of attention and fc1; the residual stream in fp32, and two masks of dropout
-    # at a byte per channel; at the end, in 16 bits, the logits and their gradient
-    sequence = c.context * (c.n_layer * (2 * (6 * c.n_embd + c.n_inner) + 4 * c.n_embd + 2 * c.n_embd) + 4 * c.vocab_size)
-    # An evaluation is not compiled: 10 bytes per logit
-    return fixed, sequence, 14 * parameters + 10 * micro_batch_size * c.context * c.vocab_size
+    fixed = (4 + 4 + 8 + 2) * parameters
+    # What compiled code keeps of a token for the backward pass. Of each block in 16 bits: q, k and v before the rotation (v is a view of
+    # all three), q and k after it, and the outputs of attention and fc1; the residual stream in fp32, and two masks of dropout at a byte
+    # per channel. At the end, in 16 bits, the logits and their gradient
+    block = 2 * ((3 + 2 + 1) * c.n_embd + c.n_inner) + 4 * c.n_embd + 2 * c.n_embd
+    token = c.n_layer * block + 2 * 2 * c.vocab_size
+    # An evaluation is not compiled: 10 bytes per logit, beside the weights, their 16-bit copy, and 8 for AdamW's moments
+    evaluation = (4 + 2 + 8) * parameters + 10 * micro_batch_size * c.context * c.vocab_size
+    return fixed, c.context * token, evaluation
 
 
 def print_plan(config, c, script, argv):
@@ -590,19 +595,24 @@ def print_plan(config, c, script, argv):
           f"run      {config.max_steps:,} steps = {short(tokens)} tokens; {flops / 1e9:.3f} GFLOP per token, "
           f"{tokens * flops:.2e} FLOP in all")
     for kept in config.keep_steps:
-        print(f"         step_{kept}.pt is " + (f"reached after {short(kept * step_tokens)} tokens" if kept <= config.max_steps else "not reached"))
+        reached = f"reached after {short(kept * step_tokens)} tokens" if kept <= config.max_steps else "not reached"
+        print(f"         step_{kept}.pt is {reached}")
     if os.path.exists(os.path.join(config.data_dir, "meta.json")):
         train_tokens = read_meta(config.data_dir)["train"]["tokens"]
         print(f"data     {config.data_dir}: {train_tokens:,} tokens, {passes(tokens / train_tokens)} over them")
     else:
         print(f"data     {config.data_dir} is not there yet; over 7B tokens, as the paper's, it would be {passes(tokens / 7e9)}")
-    fixed, sequence, evaluation = estimated_memory(c, parameters, config.micro_batch_size)
-    memory = max(fixed + config.micro_batch_size * sequence, evaluation)
-    print(f"memory   {short(memory, 'G')}B{'' if kind == 'cpu' else ' per GPU'}, an estimate: "
-          + (f"an evaluation's {config.micro_batch_size} x {T:,} x {c.vocab_size:,} logits" if memory == evaluation else
-             f"{short(fixed, 'G')}B for weights, gradients and AdamW + {config.micro_batch_size} sequences x {short(sequence, 'G')}B if compiled")
-          + ("" if kind == "cpu" else f"; of several GPUs {short(4 * parameters, 'G')}B more at the start") + "\n"
-          f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and each step_N.pt")
+    micro = config.micro_batch_size
+    fixed, sequence, evaluation = estimated_memory(c, parameters, micro)
+    training = fixed + micro * sequence
+    if training > evaluation:
+        what = f"{short(fixed, 'G')}B for weights, gradients and AdamW + {micro} sequences x {short(sequence, 'G')}B if compiled"
+    else:
+        what = f"an evaluation's {micro} x {T:,} x {c.vocab_size:,} logits"
+    on_gpus = kind != "cpu"
+    print(f"memory   {short(max(training, evaluation), 'G')}B{' per GPU' * on_gpus}, an estimate: {what}"
+          + f"; of several GPUs {short(4 * parameters, 'G')}B more at the start" * on_gpus)
+    print(f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and each step_N.pt")
     for gpu in ("A100", "H100") if kind == "cuda" else ():
         hours = tokens * flops / (0.5 * PEAK_FLOPS[gpu]) / 3600
         print(f"time     {duration(hours)} on one {gpu}, {duration(hours / 8)} on eight, if they reach 50% of their bf16 peak")
