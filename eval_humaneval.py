@@ -83,7 +83,6 @@ import collections
 import contextlib
 import datetime
 import difflib
-import fcntl
 import glob
 import gzip
 import hashlib
@@ -107,7 +106,7 @@ from model import DTYPES, load_model, pick_device, read_checkpoint
 from sample import generate
 from sandbox import Program, Sandbox, SandboxError, Verdict
 from tokenizer import load_tokenizer
-from train import RANK, WORLD, run_script
+from train import RANK, WORLD, lock, run_script
 
 
 # ---- benchmarks ------------------------------------------------------------------------------------------------------
@@ -315,7 +314,7 @@ def open_model(args, problems):
     return model, encoding, prompts, settings
 
 
-def print_plan(args, model, prompts, problems):
+def print_model(args, model, prompts, problems):
     how = f"{args.num_samples} each at temperature {args.temperature:g}, top_p {args.top_p:g}" if args.temperature else "greedy"
     print(f"model     {args.paths[0]}: {model.num_params():,} parameters, {args.dtype}, {WORLD} x {model.cos.device.type}; "
           f"{'stripped' if args.strip else 'raw'} prompts; completions {how}, of at most {args.max_new_tokens} tokens")
@@ -749,12 +748,8 @@ def evaluate(args):
         with open_sandbox(args) if chief else contextlib.nullcontext() as box:
             if chief:
                 os.makedirs(part, exist_ok=True)
-                lock = open(os.path.join(part, "lock"), "w")  # held until this run ends
-                try:
-                    fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                except OSError as error:
-                    raise SystemExit(f"{out} is in use by another run: wait for it, or choose another --out" if isinstance(error, BlockingIOError) else
-                                     f"{out} cannot be locked ({error.strerror}): choose an --out on another file system")
+                held = open(os.path.join(part, "lock"), "w")  # until this run ends
+                lock(held, out, "--out")
                 write_whole(os.path.join(part, "settings.json"), json.dumps({"settings": settings}).encode())
                 print(f"benchmark {args.benchmark}, {len(problems)} problems: which completions pass all tests of their problem?")
                 seconds, canonical = judge_canonical(box, problems)  # before hours of generation: a broken sandbox shows now
@@ -762,12 +757,14 @@ def evaluate(args):
             bits, newline = {}, "\n" * args.strip  # the prompt's last newline is the prompt's, also where the model has to write it
             if not args.samples:
                 if chief:
-                    print_plan(args, model, prompts, problems)
+                    print_model(args, model, prompts, problems)
                 bits = solution_bits(model, encoding, problems, prompts, newline)
                 raw = make_samples(args, model, encoding, problems, prompts, part)
             if chief:
-                samples = raw if args.samples else {
-                    (i, j): text and cut(text, problems[i].stops).removeprefix(newline) for (i, j), text in raw.items()}
+                samples = dict(raw)
+                if not args.samples:
+                    for (i, j), text in raw.items():
+                        samples[i, j] = text and cut(text, problems[i].stops).removeprefix(newline)
                 verdicts = judge_samples(box, problems, samples, seconds, part)
                 write_results(args, out, settings, problems, raw, samples, verdicts, bits, box.level, canonical)
     if chief:

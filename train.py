@@ -458,17 +458,23 @@ def own_folder(folder):
     new = not os.path.exists(folder)
     os.makedirs(folder, exist_ok=True)
     handle = os.open(folder, os.O_RDONLY)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        raise SystemExit(f"{folder} is in use by another run: wait for it, or choose another --out_dir" if isinstance(error, BlockingIOError) else
-                         f"{folder} cannot be locked ({error.strerror}): choose an --out_dir on another file system")
+    lock(handle, folder, "--out_dir")
     try:
         yield
     finally:
         os.close(handle)  # and with it the lock, as the end of the process would
         if new and not os.listdir(folder):
             os.rmdir(folder)  # the run was refused: leave nothing behind
+
+
+def lock(file, folder, option):
+    """Lock an open file of a run's folder, until it is closed. Ends the program where another process holds the lock."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise SystemExit(f"{folder} is in use by another run: wait for it, or choose another {option}")
+    except OSError as error:
+        raise SystemExit(f"{folder} cannot be locked ({error.strerror}): choose an {option} on another file system")
 
 
 def save(path, content):
@@ -522,6 +528,16 @@ def cut_log(path, step):
     with open(path + ".tmp", "w") as f:
         f.writelines(kept)
     os.replace(path + ".tmp", path)
+
+
+def check_tokens(config, meta, tokenizer, shape):
+    """The data must be made of tokens that the model knows. tokenizer: the name of the one that it was trained with, None for a new model."""
+    if tokenizer not in (None, meta["tokenizer"]):
+        raise SystemExit(f"{config.data_dir} was tokenized with {meta['tokenizer']!r} and the model reads {tokenizer!r}")
+    if meta["vocab_size"] > shape.vocab_size:
+        remedy = "" if tokenizer else f": --vocab_size={meta['vocab_size']} has room for them"
+        raise SystemExit(f"{config.data_dir} has token ids up to {meta['vocab_size'] - 1:,} (tokenizer {meta['tokenizer']!r}) "
+                         f"and the model's vocab_size is {shape.vocab_size:,}{remedy}")
 
 
 def open_run(config, machine, meta):
@@ -672,11 +688,7 @@ def train(config, new_model):
     shape = raw_model.config
     T, step_tokens = shape.context, config.batch_size * shape.context
 
-    if tokenizer not in (None, meta["tokenizer"]):
-        raise SystemExit(f"{config.data_dir} was tokenized with {meta['tokenizer']!r} and the model reads {tokenizer!r}")
-    if meta["vocab_size"] > shape.vocab_size:
-        raise SystemExit(f"{config.data_dir} has token ids up to {meta['vocab_size'] - 1:,} (tokenizer {meta['tokenizer']!r}) "
-                         f"and the model's vocab_size is {shape.vocab_size:,}" + f": --vocab_size={meta['vocab_size']} has room for them" * (tokenizer is None))
+    check_tokens(config, meta, tokenizer, shape)
     accumulation = accumulation_of(config, machine.world)
     data = Windows(os.path.join(config.data_dir, "train.bin"), T, config.seed)
     val = Windows(os.path.join(config.data_dir, "val.bin"), T, config.seed)
