@@ -163,8 +163,12 @@ def load_benchmark(name, shots=0):
     twice = [task for task, count in collections.Counter(str(row["task_id"]) for row in rows).items() if count > 1]
     if twice or not rows:
         raise SystemExit(f"{path} " + (f"has {name_some(twice)} more than once" if twice else "holds no problem"))
-    return [Problem(str(row["task_id"]), row["prompt"], row["canonical_solution"], row["prompt"], as_setup(row["prompt"]),
-                    f"{row['test']}\ncheck({row['entry_point']})", row["entry_point"], HUMANEVAL_STOPS) for row in rows], digest
+    problems = []
+    for row in rows:
+        prompt, name = row["prompt"], row["entry_point"]
+        test = f"{row['test']}\ncheck({name})"
+        problems.append(Problem(str(row["task_id"]), prompt, row["canonical_solution"], prompt, as_setup(prompt), test, name, HUMANEVAL_STOPS))
+    return problems, digest
 
 
 def fetch(name):
@@ -415,8 +419,9 @@ def name_verdict(verdict):
 def judge_canonical(box, problems):
     """(seconds that each canonical solution takes on this machine, how many pass): the time limits, and a check of the harness."""
     seconds, failed = [0.0] * len(problems), {}
-    for i, verdict, reason, seconds[i] in tqdm(judge_all(box, [problem.program(problem.canonical, 30.0) for problem in problems]),
-                                               desc="canonical solutions", unit="program", total=len(problems)):
+    programs = [problem.program(problem.canonical, 30.0) for problem in problems]
+    for i, verdict, reason, took in tqdm(judge_all(box, programs), desc="canonical solutions", unit="program", total=len(problems)):
+        seconds[i] = took
         if verdict != "passed":
             failed[i] = f"{problems[i].task_id}: {verdict}" + f" ({reason})" * bool(reason)
     passed = len(problems) - len(failed)
@@ -494,9 +499,11 @@ def print_scores(rows, splits, ks):
         print(f"bits/byte {found['bits_per_byte']:6.4f}   of the canonical solutions, given the prompts "
               f"({found['bits_per_byte_problems']} of {len(rows)} fit the context); lower is better")
     for name, is_similar in splits.items():
-        parts = [[row for row in rows if is_similar[row["task_id"]] == side] for side in (True, False)]
-        print(f"{name:<10}" + ", ".join(f"{scores(part)['pass@1']['value']:.1%} of {len(part)} {kind}" if part else f"no {kind}"
-                                        for part, kind in zip(parts, ("similar problems", "others"))))
+        parts = []
+        for side, kind in ((True, "similar problems"), (False, "others")):
+            part = [row for row in rows if is_similar[row["task_id"]] == side]
+            parts.append(f"{scores(part)['pass@1']['value']:.1%} of {len(part)} {kind}" if part else f"no {kind}")
+        print(f"{name:<10}" + ", ".join(parts))
 
 
 def read_similar(path, problems):
@@ -513,29 +520,34 @@ def read_similar(path, problems):
             **{f"tau {tau:.2f}": {task: rows[task]["rate"] >= tau for task in tasks} for tau in (0.95, 0.9, 0.85, 0.8)}}
 
 
+def read_results(folder):
+    """(settings, {task_id: its line of results.jsonl, with the "share" of its samples that passed}) of a finished run."""
+    try:
+        with open(os.path.join(folder, "results.json")) as f:
+            settings = json.load(f)["settings"]
+        for name in ("data_sha256", "benchmark"):
+            settings[name]
+        rows = {row["task_id"]: row for row in whole_lines(os.path.join(folder, "results.jsonl"))}
+        for row in rows.values():
+            row["share"] = row["passed"] / row["n"]
+        if not len(rows) == settings["problems"] > 0:
+            raise ValueError(f"results.jsonl has {len(rows)} problems of {settings['problems']}")
+    except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
+        raise SystemExit(f"{folder} is not the folder of a finished run: {error}")
+    return settings, rows
+
+
 def compare(folders):
     """Two runs on the same problems: the difference, and whether chance explains it."""
-    runs = []
-    for folder in folders:
-        try:
-            with open(os.path.join(folder, "results.json")) as f:
-                settings = json.load(f)["settings"]
-            rows = {row["task_id"]: row for row in whole_lines(os.path.join(folder, "results.jsonl"))}
-            runs.append((settings, rows))
-            settings["data_sha256"], settings["benchmark"], [row["passed"] / row["n"] for row in rows.values()]
-            if not len(rows) == settings["problems"] > 0:
-                raise ValueError(f"results.jsonl has {len(rows)} problems of {settings['problems']}")
-        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError) as error:
-            raise SystemExit(f"{folder} is not the folder of a finished run: {error}")
-    (settings_a, a), (settings_b, b) = runs
+    (settings_a, a), (settings_b, b) = map(read_results, folders)
     if a.keys() != b.keys() or settings_a["data_sha256"] != settings_b["data_sha256"]:
         raise SystemExit(f"{folders[0]} has {len(a)} problems of {settings_a['benchmark']} and {folders[1]} {len(b)} of "
                          f"{settings_b['benchmark']}: only runs on the same problems can be compared")
-    pairs = [(a[task]["passed"] / a[task]["n"], b[task]["passed"] / b[task]["n"]) for task in a]
+    pairs = [(a[task]["share"], b[task]["share"]) for task in a]
     only_a, only_b = sum(x > y for x, y in pairs), sum(x < y for x, y in pairs)
     for letter, folder, values in zip("AB", folders, zip(*pairs)):
         print(f"{letter}  pass@1 {statistics.fmean(values):6.1%}   {folder}")
-    if all(row["n"] == 1 for run in (a, b) for row in run.values()):
+    if all(row["n"] == 1 for row in [*a.values(), *b.values()]):
         both = sum(x == y == 1 for x, y in pairs)
         print(f"both pass {both}, only A {only_a}, only B {only_b}, neither {len(pairs) - both - only_a - only_b}; {len(pairs)} problems")
     else:
