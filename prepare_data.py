@@ -507,8 +507,12 @@ def error_of(status, data):
     except (ValueError, RecursionError):
         page = re.search(r"(?is)<(title|h1)\b[^>]*>(.*?)</", text)
         torn = not text or text.startswith("{")
-        what = ("a web page" + (f", {one_line(page[2])!r}" if page else "") if text.startswith("<") else
-                "JSON that is cut off" if text and torn else one_line(text) or "an empty answer")
+        if text.startswith("<"):
+            what = "a web page" + (f", {one_line(page[2])!r}" if page else "")
+        elif text.startswith("{"):
+            what = "JSON that is cut off"
+        else:
+            what = one_line(text) or "an empty answer"
         return {"message": f"HTTP {status}: {what}", "says": text, "torn": torn}
     error = body.get("error") or body if isinstance(body, dict) else body
     if not isinstance(error, dict):
@@ -598,8 +602,9 @@ class Client:
         if not hasattr(self.local, "session"):
             import requests
             self.local.session = session = requests.Session()
-            session.headers.update({header: os.environ[name] for header, name in (("OpenAI-Organization", "OPENAI_ORG_ID"),
-                                    ("OpenAI-Project", "OPENAI_PROJECT_ID")) if os.environ.get(name)})
+            for header, name in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
+                if os.environ.get(name):
+                    session.headers[header] = os.environ[name]
             if self.key:
                 def sign(request):  # as `auth`, so that no ~/.netrc takes its place
                     request.headers["Authorization"] = f"Bearer {self.key}"
@@ -804,7 +809,9 @@ class Answers:
             if not self.lines and line[:len(begin)] != begin[:len(line)]:
                 raise SystemExit(f"{path} does not begin with the settings of its answers: it is damaged, or another file. Move it away, or "
                                  "choose another --out")
-            self.lines, whole = self.lines + line.endswith(b"\n"), whole + len(line) * line.endswith(b"\n")
+            if line.endswith(b"\n"):
+                self.lines += 1
+                whole += len(line)
         self.file.truncate(whole)  # a killed run may have left a torn last line
         for number, record in read_jsonl(path, damage):
             if "settings" in record:
@@ -1417,6 +1424,8 @@ def collect(args):
 # ---- annotate --------------------------------------------------------------------------------------------------------
 
 DOCUMENT_CHARACTERS = 6000  # of a document that the teacher reads, about 1,800 tokens
+# "score: 4", "Score is **4**", "score (0-5): 4/5"; but not a range ("score: 3-4"), another scale ("4/10") or a fraction ("3.5")
+SCORE = r"score(?: is)?(?: ?[([]0 ?(?:-|–|to) ?5[])])?\W{0,8}([0-5])(?!\s*[-–]\s*\d)(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)"
 
 
 def annotate(args):
@@ -1433,8 +1442,8 @@ def annotate(args):
 
     def keep(records):
         for record in records:
-            score = r"score(?: is)?(?: ?[([]0 ?(?:-|–|to) ?5[])])?\W{0,8}([0-5])(?!\s*[-–]\s*\d)(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)"
-            found = next(filter(None, ([*re.finditer(begin + score, record.get("text", ""), re.I)] for begin in ("educational ", ""))), [])
+            text = record.get("text", "")
+            found = [*re.finditer("educational " + SCORE, text, re.I)] or [*re.finditer(SCORE, text, re.I)]
             if found:
                 score, reason = int(found[-1][1]), record["text"][:found[-1].start()]
                 scores[score] += 1
@@ -1600,20 +1609,26 @@ def filter_documents(args):
                 kept, characters = kept + 1, characters + len(record["text"])
     print(f"{args.out}: {kept:,} of {len(scores):,} documents kept, {characters / max(1, all_characters):.1%} of the characters; dropped: "
           f"{len(scores) - kept:,} with a predicted score below {threshold:.2f}")
+    draw_scores(scores, threshold, beside(args.out, ".png"))
+    print(f"next: python prepare_data.py tokenize {args.out} data/textbooks.jsonl --out data/codetextbook")
+
+
+def draw_scores(scores, threshold, path):
+    """A histogram of the predicted scores, kept and dropped apart."""
     try:
         import matplotlib
         matplotlib.use("Agg")
         from matplotlib import pyplot
-        parts = {"dropped": scores[scores < threshold], f"kept, from {threshold:.2f} on": scores[scores >= threshold]}
-        pyplot.hist([*parts.values()], label=[*parts], bins=50, stacked=True)
-        pyplot.xlabel("predicted educational score")
-        pyplot.ylabel("documents")
-        pyplot.legend()
-        pyplot.savefig(beside(args.out, ".png"))
-        print(f"the distribution of scores is drawn in {beside(args.out, '.png')}")
     except ImportError:
         print("no picture of the scores: pip install matplotlib, and the same command with another --out draws one")
-    print(f"next: python prepare_data.py tokenize {args.out} data/textbooks.jsonl --out data/codetextbook")
+        return
+    parts = {"dropped": scores[scores < threshold], f"kept, from {threshold:.2f} on": scores[scores >= threshold]}
+    pyplot.hist([*parts.values()], label=[*parts], bins=50, stacked=True)
+    pyplot.xlabel("predicted educational score")
+    pyplot.ylabel("documents")
+    pyplot.legend()
+    pyplot.savefig(path)
+    print(f"the distribution of scores is drawn in {path}")
 
 
 # ---- textbooks -------------------------------------------------------------------------------------------------------
@@ -1654,7 +1669,8 @@ def seed_documents(path, seed):
 def textbook_items(args):
     """Endless (prompt, about): every topic for every audience, each time with other real lines and another opening."""
     topics, documents, names = read_topics()["topics"], seed_documents(args.seeds, args.seed), list(AUDIENCES)
-    for turn, topic in ((turn, topic) for turn in itertools.count() for topic in topics):
+    for number in itertools.count():
+        turn, topic = number // len(topics), topics[number % len(topics)]
         rng = random.Random(f"{args.seed} {topic} {turn}")  # so a prompt is the same in every run, also when topics come or go
         audience = names[(hash_text(topic) + turn) % len(names)]
         snippet = ""
@@ -1735,8 +1751,7 @@ def check_exercise(block, tree, function):
     doc = ast.get_docstring(function)
     if not doc:
         raise ValueError("no docstring")
-    if all(isinstance(s, (ast.Pass, ast.Raise)) or (isinstance(s, (ast.Expr, ast.Return)) and isinstance(s.value, (ast.Constant, type(None))))
-           for s in function.body[1:]):
+    if all(does_nothing(statement) for statement in function.body[1:]):
         raise ValueError("no body")
     inside, header = set(ast.walk(function)), []
     read, bound = names_in(inside)
@@ -1758,6 +1773,12 @@ def check_exercise(block, tree, function):
     start = min([function.lineno] + [decorator.lineno for decorator in function.decorator_list]) - 1
     program = "\n".join([*header, *[""] * (2 * bool(header)), *block.split("\n")[start:function.end_lineno]]).rstrip() + "\n"
     return function.name, program, examples_of(doc)
+
+
+def does_nothing(statement):
+    """pass, raise, `...`, a text, or the return of a constant: what stands where a body was left out."""
+    value_only = isinstance(statement, (ast.Expr, ast.Return)) and isinstance(statement.value, (ast.Constant, type(None)))
+    return value_only or isinstance(statement, (ast.Pass, ast.Raise))
 
 
 def names_in(nodes):
@@ -1951,8 +1972,10 @@ def setup_decontaminate(problems, tau, ngrams):
 def copied_problems(text, problems, grams):
     """{problem} of which the text has 13 words in a row, and more than half of all its words or of those before its first example, in
     order: 13 alone may be a common phrase."""
-    words, copied = words_of(text) if grams else [], set()
-    for p in set().union(*(grams[gram] for i in range(len(words) - GRAM + 1) if (gram := tuple(words[i:i + GRAM])) in grams)):
+    words, suspects, copied = words_of(text) if grams else [], set(), set()
+    for i in range(len(words) - GRAM + 1):
+        suspects.update(grams.get(tuple(words[i:i + GRAM]), ()))
+    for p in suspects:
         for wanted in (problems[p].words, *problems[p].prose):
             matcher = difflib.SequenceMatcher(None, wanted, words, autojunk=False)
             if sum(block.size for block in matcher.get_matching_blocks()) > 0.5 * len(wanted):
