@@ -1158,12 +1158,8 @@ def create_batch(client, entry, save):
     raise SystemExit(f"{client.where} starts no batch ({reason}): the same command tries again")
 
 
-def take_batch(client, batch, abouts, todo, answers):
-    """Append what a batch that has ended holds, from its output and its error file, and take it out of `todo`. Of its prompts,
-    {key: about}, some may not be in `todo`: they are paid as well. Returns why lines are missing, if some are: they are sent again in the
-    next batch. Reading a batch twice adds nothing: lines are joined on custom_id."""
-    errors = fields_of(batch.get("errors")).get("data") or batch.get("errors") or []
-    reason = "; ".join(one_line(fields_of(error).get("message") or error) for error in (errors if isinstance(errors, list) else [errors])[:3])
+def read_batch(client, batch):
+    """(the lines of a batch's error and output file, are some torn or missing), read again a few times where they are."""
     completed = fields_of(batch.get("request_counts")).get("completed")
     for wait in (1, 5, 20, None):
         rows, torn = [], False
@@ -1173,10 +1169,21 @@ def take_batch(client, batch, abouts, todo, answers):
                     rows.append(json.loads(line))
                 except (ValueError, RecursionError):
                     torn = True
-        torn = torn or len({str(fields_of(row).get("custom_id")) for row in rows}) < (completed if isinstance(completed, int) else 0)
+        distinct = {str(fields_of(row).get("custom_id")) for row in rows}
+        torn = torn or isinstance(completed, int) and len(distinct) < completed
         if not torn or wait is None:
-            break
+            return rows, torn
         client.sleep(wait)
+
+
+def take_batch(client, batch, abouts, todo, answers):
+    """Append what a batch that has ended holds, from its output and its error file, and take it out of `todo`. Of its prompts,
+    {key: about}, some may not be in `todo`: they are paid as well. Returns why lines are missing, if some are: they are sent again in the
+    next batch. Reading a batch twice adds nothing: lines are joined on custom_id."""
+    rows, torn = read_batch(client, batch)
+    errors = fields_of(batch.get("errors")).get("data") or batch.get("errors") or []
+    errors = errors if isinstance(errors, list) else [errors]
+    reason = "; ".join(one_line(fields_of(error).get("message") or error) for error in errors[:3])
     for row in rows:
         key, response = fields_of(row).get("custom_id"), fields_of(fields_of(row).get("response"))
         if not isinstance(key, str) or key not in abouts or key in answers.done:
@@ -1199,6 +1206,7 @@ def take_batch(client, batch, abouts, todo, answers):
         answers.add({"key": key, "about": abouts[key], **record})
         todo.pop(key, None)
     if torn:
+        completed = fields_of(batch.get("request_counts")).get("completed")
         raise SystemExit(f"{client.where} sends the files of {batch['id']} torn, or without some of its {completed} lines: what came is kept, and the same "
                          f"command reads them again. If that does not help, remove {batches_of(answers)}: then what is missing is asked anew")
     return reason
@@ -1253,9 +1261,14 @@ def make(args, items, keep, dropped, about_prompts, per_answer=1):
     if answers.stopped:
         print(f"{answers.stopped}: the same command with a larger --budget goes on, nothing is asked twice")
     elif kept < args.count:
-        print(f"{args.count - kept:,} fewer than asked for: "
-              + ("there are no further prompts" if not more else "too many answers were dropped, for the reasons above" if dropped.total() else
-                 f"an answer held {kept / max(1, asked):.1f} where {per_answer} were asked for; --per_call 1 in another --out asks for one at a time"))
+        if not more:
+            why = "there are no further prompts"
+        elif dropped.total():
+            why = "too many answers were dropped, for the reasons above"
+        else:
+            why = (f"an answer held {kept / max(1, asked):.1f} where {per_answer} were asked for; "
+                   "--per_call 1 in another --out asks for one at a time")
+        print(f"{args.count - kept:,} fewer than asked for: {why}")
     return kept
 
 
