@@ -17,6 +17,7 @@ import datetime
 import difflib
 import errno
 import fcntl
+import functools
 import inspect
 import json
 import math
@@ -38,7 +39,8 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model import DTYPES, Phi, PhiConfig, flops_per_token, memory_is_full, one_line, pick_device, read_checkpoint
 
-RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))  # which process this is, and of how many: torchrun says it
+# Which process this is, and of how many: torchrun says it
+RANK, WORLD = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
@@ -239,18 +241,20 @@ class Windows:
         if self.tokens < T + 1:
             raise SystemExit(f"{path} holds {self.tokens:,} tokens, and one window takes {T + 1:,}: tokenize more text"
                              + (", or a larger share for validation with --val" if path.endswith("val.bin") else ""))
-        self.passes = {}
+        self.pass_order = functools.lru_cache(maxsize=2)(self.pass_order)  # two, as a batch may reach from one pass into the next
+
+    def pass_order(self, number):
+        """(phase, the order in which the windows are drawn) of pass `number`."""
+        rng = np.random.default_rng((self.seed, number))
+        phase = int(rng.integers(self.tokens))
+        order = np.arange(self.count, dtype=np.uint32)  # 4 bytes per window, 14 MB for phi-1's 7B tokens
+        rng.shuffle(order)
+        return phase, order
 
     def start(self, n):
         """The first token of sequence n."""
         number, i = divmod(n, self.count)
-        if number not in self.passes:
-            rng = np.random.default_rng((self.seed, number))
-            phase = int(rng.integers(self.tokens))
-            order = np.arange(self.count, dtype=np.uint32)  # 4 bytes per window, 14 MB for phi-1's 7B tokens
-            rng.shuffle(order)
-            self.passes = {k: v for k, v in self.passes.items() if k == number - 1} | {number: (phase, order)}
-        phase, order = self.passes[number]
+        phase, order = self.pass_order(number)
         return (phase + int(order[i]) * self.T) % self.tokens
 
     def read(self, starts):
@@ -734,12 +738,14 @@ def train(config, new_model):
     def save_all():
         save_weights("ckpt.pt", optimizer=optimizer.state_dict(), scaler=scaler.state_dict())
 
+    def diverged(what):
+        raise SystemExit(f"step {step}: {what}. The last checkpoint is {at('ckpt.pt')}; try a lower --learning_rate in another --out_dir")
+
     def validate():
         nonlocal best
         loss = evaluate(raw_model, val, config, machine)
         if not math.isfinite(loss):
-            raise SystemExit(f"step {step}: the validation loss is {loss}. The last checkpoint is {at('ckpt.pt')}; try a lower --learning_rate "
-                             "in another --out_dir")
+            diverged(f"the validation loss is {loss}")
         log(val_loss=loss)
         if chief:
             standing = "the best so far" if loss < best["val_loss"] else f"best {best['val_loss']:.4f} at step {best['step']:,}"
@@ -768,8 +774,7 @@ def train(config, new_model):
             mean_loss, norm = machine.sum(step_loss) / machine.world, norm.item()  # waits for the GPU
             passing = scaler.is_enabled() and scaler.get_scale() > 1e-6  # it skips such a step and scales less in the next
             if not math.isfinite(mean_loss) or not (math.isfinite(norm) or passing):
-                raise SystemExit(f"step {step}: the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm}). The last "
-                                 f"checkpoint is {at('ckpt.pt')}; try a lower --learning_rate in another --out_dir")
+                diverged(f"the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm})")
             if logging:
                 speed = (step - clock_step) * step_tokens / (time.time() - clock)
                 mfu = f"{speed / machine.world * flops / peak:.0%}" if peak else "n/a"
