@@ -193,38 +193,12 @@ class Phi(nn.Module):
     def from_pretrained(cls, folder):
         """Load a Hugging Face folder of model_type phi or codegen: config.json with model.safetensors or
         pytorch_model.bin, whole or in shards. Weights keep the file's dtype. Ends the program where that is impossible."""
-        config, codegen = read_hf_config(folder)
-        return cls.from_state(config, (codegen_state if codegen else phi_state)(config, read_hf_tensors(folder)), folder)
+        config, state_of = read_hf_config(folder)
+        return cls.from_state(config, state_of(config, read_hf_tensors(folder)), folder)
 
     def save_pretrained(self, folder):
-        """Write config.json, generation_config.json, model.safetensors and, where GPT-2's ranks are at hand and the
-        vocabulary has room for them, phi-1's tokenizer, so that `AutoModelForCausalLM.from_pretrained(folder)` works. Of a model from
-        a checkpoint with another tokenizer, config.json names that one for load_model; transformers does not know it."""
-        save_file = safetensors_torch().save_file
-        state = self.state_dict()
-        names = {name[0] if isinstance(name, tuple) else name for _, name in hf_names(self.config)}
-        if differing := sorted(state.keys() ^ names):  # it would be another model there
-            raise SystemExit(f"{folder} is not written: PhiForCausalLM has {'no place for' if differing[0] in state else 'also'} {differing[0]}")
-        hf = hf_config(self.config, self.lm_head.weight.dtype)
-        if self.tokenizer not in (None, "codegen"):
-            from tokenizer import load_tokenizer
-            hf["phi1_tokenizer"] = self.tokenizer
-            hf["bos_token_id"] = hf["eos_token_id"] = load_tokenizer(self.tokenizer).eot_token
-        os.makedirs(folder, exist_ok=True)
-        tensors = {}
-        for hf_name, name in hf_names(self.config):
-            if isinstance(name, tuple):  # one of q, k, v out of our fused matrix
-                tensors[hf_name] = state[name[0]].chunk(3)[name[1]].clone()
-            else:
-                tensors[hf_name] = state[name].contiguous()
-        save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
-        generation = {"_from_model_config": True, **{name: hf[name] for name in ("bos_token_id", "eos_token_id")}}
-        for file, content in (("config.json", hf), ("generation_config.json", generation)):
-            with open(os.path.join(folder, file), "w") as f:
-                json.dump(content, f, indent=2)
-        if self.config.vocab_size > 50294 and self.tokenizer in (None, "codegen"):
-            from tokenizer import write_hf_tokenizer
-            write_hf_tokenizer(folder)
+        """Write a folder that transformers' AutoModelForCausalLM.from_pretrained loads."""
+        write_hf_folder(self, folder)
 
 
 # ---- generation: the KV cache ----------------------------------------------------------------------------------------
@@ -401,7 +375,8 @@ def safetensors_torch():
 
 
 def read_hf_config(folder):
-    """(PhiConfig, is it CodeGen) from a folder's config.json; refuses what this architecture does not have."""
+    """(PhiConfig, phi_state or codegen_state: what gives the file's tensors our names) from a folder's config.json; refuses what
+    this architecture does not have."""
     path = os.path.join(folder, "config.json")
     gelu = ("gelu_new", "gelu_pytorch_tanh")  # two names of one function
     try:
@@ -418,11 +393,11 @@ def read_hf_config(folder):
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["max_position_embeddings"], n_layer=hf["num_hidden_layers"],
                              n_head=heads, n_embd=width, n_inner=hf["intermediate_size"],
                              rotary_dim=int(fraction * (width // heads)),
-                             rope_theta=hf.get("rope_theta", rope.get("rope_theta", 10000.0))), False
+                             rope_theta=hf.get("rope_theta", rope.get("rope_theta", 10000.0))), phi_state
         if kind == "codegen":
             refuse_unlike(path, hf, activation_function=gelu, layer_norm_epsilon=(1e-5,), tie_word_embeddings=(False,))
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["n_positions"], n_layer=hf["n_layer"], n_head=hf["n_head"],
-                             n_embd=hf["n_embd"], n_inner=hf.get("n_inner") or 0, rotary_dim=hf["rotary_dim"]), True
+                             n_embd=hf["n_embd"], n_inner=hf.get("n_inner") or 0, rotary_dim=hf["rotary_dim"]), codegen_state
     except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
         raise SystemExit(f"{folder} is not a Hugging Face folder: {type(error).__name__} at its config.json: {error}")
     raise SystemExit(f"{path}: model_type is {kind!r}; phi (as microsoft/phi-1) and codegen can be loaded")
@@ -433,22 +408,6 @@ def refuse_unlike(path, hf, **fixed):
     for name, fine in fixed.items():
         if hf.get(name) not in (None, *fine):
             raise SystemExit(f"{path}: {name} is {hf[name]!r}; model.py has {fine[-1]!r} only")
-
-
-def hf_config(c, dtype):
-    """The dict for PhiForCausalLM's config.json, of which read_hf_config makes the PhiConfig c again."""
-    K = c.n_embd // c.n_head
-    fraction = c.rotary_dim / K
-    if int(fraction * K) < c.rotary_dim:  # which is how it is read: 58 / 100 * 100 is just below 58
-        fraction = (c.rotary_dim + 0.5) / K
-    eot = min(50256, c.vocab_size - 1)  # <|endoftext|> of the codegen tokenizer; the last id of any other that is not padded
-    return dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
-                intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
-                num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
-                initializer_range=float(c.init_std), layer_norm_eps=1e-5, partial_rotary_factor=fraction,
-                rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
-                attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
-                torch_dtype=str(dtype).removeprefix("torch."), bos_token_id=eot, eos_token_id=eot)
 
 
 def read_hf_tensors(folder):
@@ -548,3 +507,52 @@ def codegen_state(config, tensors):
     except RuntimeError as error:  # of view
         raise SystemExit(f"a tensor does not have the shape that config.json says: {error}")
     return state
+
+
+def write_hf_folder(model, folder):
+    """Write config.json, generation_config.json, model.safetensors and, where GPT-2's ranks are at hand and the vocabulary has room for
+    them, phi-1's tokenizer. Of a model from a checkpoint with another tokenizer, config.json names that one for load_model;
+    transformers does not know it."""
+    save_file = safetensors_torch().save_file
+    state, names = model.state_dict(), hf_names(model.config)
+    ours = {name[0] if isinstance(name, tuple) else name for _, name in names}
+    if differing := sorted(state.keys() ^ ours):  # it would be another model there
+        what = "no place for" if differing[0] in state else "also"
+        raise SystemExit(f"{folder} is not written: PhiForCausalLM has {what} {differing[0]}")
+    hf = hf_config(model.config, model.lm_head.weight.dtype)
+    phi1s_tokenizer = model.tokenizer in (None, "codegen")
+    if not phi1s_tokenizer:
+        from tokenizer import load_tokenizer
+        hf["phi1_tokenizer"] = model.tokenizer
+        hf["bos_token_id"] = hf["eos_token_id"] = load_tokenizer(model.tokenizer).eot_token
+    os.makedirs(folder, exist_ok=True)
+    tensors = {}
+    for hf_name, name in names:
+        if isinstance(name, tuple):  # one of q, k, v out of our fused matrix
+            tensors[hf_name] = state[name[0]].chunk(3)[name[1]].clone()
+        else:
+            tensors[hf_name] = state[name].contiguous()
+    save_file(tensors, os.path.join(folder, "model.safetensors"), metadata={"format": "pt"})
+    generation = {"_from_model_config": True, "bos_token_id": hf["bos_token_id"], "eos_token_id": hf["eos_token_id"]}
+    for file, content in (("config.json", hf), ("generation_config.json", generation)):
+        with open(os.path.join(folder, file), "w") as f:
+            json.dump(content, f, indent=2)
+    if phi1s_tokenizer and model.config.vocab_size > 50294:
+        from tokenizer import write_hf_tokenizer
+        write_hf_tokenizer(folder)
+
+
+def hf_config(c, dtype):
+    """The dict for PhiForCausalLM's config.json, of which read_hf_config makes the PhiConfig c again."""
+    K = c.n_embd // c.n_head
+    fraction = c.rotary_dim / K
+    if int(fraction * K) < c.rotary_dim:  # which is how it is read: 58 / 100 * 100 is just below 58
+        fraction = (c.rotary_dim + 0.5) / K
+    eot = min(50256, c.vocab_size - 1)  # <|endoftext|> of the codegen tokenizer; the last id of any other that is not padded
+    return dict(architectures=["PhiForCausalLM"], model_type="phi", vocab_size=c.vocab_size, hidden_size=c.n_embd,
+                intermediate_size=c.n_inner, num_hidden_layers=c.n_layer, num_attention_heads=c.n_head,
+                num_key_value_heads=c.n_head, hidden_act="gelu_new", max_position_embeddings=c.context,
+                initializer_range=float(c.init_std), layer_norm_eps=1e-5, partial_rotary_factor=fraction,
+                rope_theta=c.rope_theta, rope_scaling=None, qk_layernorm=False, tie_word_embeddings=False,
+                attention_dropout=c.dropout, resid_pdrop=c.dropout, embd_pdrop=0.0, use_cache=True,
+                torch_dtype=str(dtype).removeprefix("torch."), bos_token_id=eot, eos_token_id=eot)
