@@ -1908,7 +1908,9 @@ TAUS = (0.95, 0.9, 0.85, 0.8)  # the paper's
 SMALL = 30                     # nodes: innocent functions often share a tree of fewer, so there the details must match as well
 NODE_TYPES = {cls: n for n, cls in enumerate(cls for cls in vars(ast).values() if isinstance(cls, type) and issubclass(cls, ast.AST))}
 NODE_TYPES[ast.AnnAssign] = NODE_TYPES[ast.Assign]
-Problem = namedtuple("Problem", "task_id words prose types details")  # words of its docstrings; of each, those before the examples
+# A problem as exercises are compared with it. words: of all its docstrings; prose: of each, those before the examples; types and
+# details: of its canonical solution, as node_types gives them
+Fingerprint = namedtuple("Fingerprint", "task_id words prose types details")
 
 
 def node_types(tree):
@@ -1942,8 +1944,8 @@ def words_of(text):
     return re.findall(r"\w+", text.lower())
 
 
-def problem_of(problem):
-    """A problem of eval_humaneval.py as exercises are compared with it."""
+def fingerprint_of(problem):
+    """The Fingerprint of a Problem of eval_humaneval.py."""
     tree = parsed(problem.prompt.rstrip() + "\n" + "    pass\n" * bool(problem.start))
     docs = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.FunctionDef))] if tree else []
     docs = [*filter(None, docs)] or [problem.prompt]
@@ -1951,7 +1953,8 @@ def problem_of(problem):
     solution = parsed(problem.start + problem.canonical)
     if not solution:
         raise SystemExit(f"{problem.task_id}: its canonical solution is no Python 3")
-    return Problem(problem.task_id, words_of("\n".join(docs)), [words_of(examples.split(doc)[0]) for doc in docs], *node_types(solution))
+    prose = [words_of(examples.split(doc)[0]) for doc in docs]
+    return Fingerprint(problem.task_id, words_of("\n".join(docs)), prose, *node_types(solution))
 
 
 def bits_of(sequence):
@@ -2049,7 +2052,7 @@ def decontaminate(args):
     from eval_humaneval import load_benchmark
     total = input_bytes(args, (), (".jsonl", ".jsonl.gz"))
     benchmark = [problem for name in args.against for problem in load_benchmark(name)[0]]  # MBPP's two versions share their task_ids
-    problems = [*map(problem_of, benchmark)]
+    problems = [*map(fingerprint_of, benchmark)]
     close, nearest = {}, {}
     if args.encoder:
         close, nearest = near_embeddings(args, benchmark)

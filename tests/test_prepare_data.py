@@ -1088,7 +1088,7 @@ def test_the_match_rate_is_that_of_a_slow_longest_common_subsequence_and_pruning
         functions.append(code + "\n    a = b + c[0]" * (len(functions) % 5))
         types.append(prepare_data.node_types(ast.parse(functions[-1]))[0])
         details.append(prepare_data.node_types(ast.parse(functions[-1]))[1])
-    problems = [prepare_data.Problem(f"p{i}", ["w"], [["w"]], types, details)
+    problems = [prepare_data.Fingerprint(f"p{i}", ["w"], [["w"]], types, details)
                 for i, (_, types, details) in enumerate([*types_in("sched.py", "bisect.py"), *types_in("heapq.py")])]
     monkeypatch.setattr(prepare_data, "worker", prepare_data.setup_decontaminate(problems, 0.8, 1), raising=False)
     lines = [json.dumps({"text": code}).encode() for code in functions]
