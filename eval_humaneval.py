@@ -215,17 +215,18 @@ def read_rows(path, data, fields):
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise SystemExit(f"{path} cannot be read: {error}")
     for number, line in enumerate(lines, 1):
-        if line.strip():
-            try:
-                row = json.loads(line)
-                # half a character (a lone surrogate) could not be written later
-                json.dumps([row.get(field) for field in fields] if isinstance(row, dict) else "", ensure_ascii=False).encode()
-            except (ValueError, RecursionError) as error:
-                raise SystemExit(f"{path}, line {number}: not JSON ({error})")
-            for field in fields:
-                if not isinstance(row, dict) or not isinstance(row.get(field), (str, int) if field == "task_id" else str):
-                    raise SystemExit(f"{path}, line {number}: no text in field {field!r}; each line needs {', '.join(fields)}")
-            yield row
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+            values = {field: row.get(field) for field in fields} if isinstance(row, dict) else {}
+            json.dumps(values, ensure_ascii=False).encode()  # half a character (a lone surrogate) could not be written later
+        except (ValueError, RecursionError) as error:
+            raise SystemExit(f"{path}, line {number}: not JSON ({error})")
+        for field in fields:
+            if not isinstance(values.get(field), (str, int) if field == "task_id" else str):
+                raise SystemExit(f"{path}, line {number}: no text in field {field!r}; each line needs {', '.join(fields)}")
+        yield row
 
 
 def as_setup(prompt):

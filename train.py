@@ -107,15 +107,7 @@ def assignments(config_class, argv):
         if arg == "--plan":
             continue
         if not arg.startswith("--"):
-            assigned = {}
-            try:
-                with open(arg, encoding="utf-8-sig") as f:
-                    exec(compile(f.read(), arg, "exec"), {}, assigned)
-            except OSError as error:
-                raise SystemExit(f"{arg}: {error.strerror}; a settings file such as configs/phi1.py is expected")
-            except (Exception, SystemExit) as error:
-                raise SystemExit(f"{arg} is not a file of plain assignments: {type(error).__name__}: {error}")
-            values |= {name: (value, arg) for name, value in assigned.items()}
+            values |= {name: (value, arg) for name, value in read_settings(arg).items()}
         else:
             name, equals, text = arg[2:].partition("=")
             if not equals and hasattr(config_class, name):
@@ -124,7 +116,22 @@ def assignments(config_class, argv):
                 value = ast.literal_eval(text)
             except (ValueError, SyntaxError):
                 value = {"true": True, "false": False}.get(text, text)  # a word, such as a path
-            values[name] = (text if isinstance(getattr(config_class, name, None), str) else value, "the command line")
+            if isinstance(getattr(config_class, name, None), str):
+                value = text  # out_dir may be called 7
+            values[name] = value, "the command line"
+    return values
+
+
+def read_settings(path):
+    """{name: value} of a settings file, which is run as Python: 2**10 or 36_000 are fine."""
+    values = {}
+    try:
+        with open(path, encoding="utf-8-sig") as f:
+            exec(compile(f.read(), path, "exec"), {}, values)
+    except OSError as error:
+        raise SystemExit(f"{path}: {error.strerror}; a settings file such as configs/phi1.py is expected")
+    except (Exception, SystemExit) as error:
+        raise SystemExit(f"{path} is not a file of plain assignments: {type(error).__name__}: {error}")
     return values
 
 
