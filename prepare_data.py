@@ -213,7 +213,8 @@ def whole_file(path):
     try:
         with raw:
             raw.truncate(0)  # of a run that was killed
-            with gzip.GzipFile("", "wb", 4, raw, mtime=0) if path.endswith(".gz") else nullcontext(raw) as f:  # no name, no time: the same bytes
+            packed = path.endswith(".gz")
+            with gzip.GzipFile("", "wb", 4, raw, mtime=0) if packed else nullcontext(raw) as f:  # no name, no time: the same bytes
                 yield f
             raw.flush()
             os.fsync(raw.fileno())
@@ -517,9 +518,10 @@ def error_of(status, data):
     error = body.get("error") or body if isinstance(body, dict) else body
     if not isinstance(error, dict):
         return {"message": f"HTTP {status}: {one_line(error)}", "says": text}
-    message, code = error.get("message") or json.dumps(error.get("detail", error)), error.get("code") or error.get("type")
-    return {"message": f"HTTP {status}: {one_line(message)}" + (f" ({one_line(code)})" if code else ""), "says": json.dumps(error), "code": str(code),
-            "param": error.get("param")}
+    message = error.get("message") or json.dumps(error.get("detail", error))
+    code = error.get("code") or error.get("type")
+    named = f" ({one_line(code)})" if code else ""
+    return {"message": f"HTTP {status}: {one_line(message)}{named}", "says": json.dumps(error), "code": str(code), "param": error.get("param")}
 
 
 def kind_of(status, error):
@@ -1072,7 +1074,8 @@ def noted_batches(client, note, todo, answers):
             keys = entry["keys"]
             if isinstance(keys, list):  # as an earlier version noted them
                 keys = {key: todo[key][1] for key in keys if key in todo}
-            under_way.append({"keys": {key: dict(about) for key, about in keys.items()}, **{name: entry[name] for name in ("file", "tried", "batch")}})
+            keys = {key: dict(about) for key, about in keys.items()}
+            under_way.append({"keys": keys, "file": entry["file"], "tried": entry["tried"], "batch": entry["batch"]})
     except (ValueError, TypeError, KeyError, AttributeError):
         raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
     if differing(settings, answers.settings):
@@ -1497,9 +1500,9 @@ def embed(path, encoder, device, alone=False):
             blocks.append(os.path.join(folder, f"{len(blocks):06d}.npz"))
             if (len(blocks) - 1) % world == rank and not os.path.exists(blocks[-1]):
                 lines, texts = zip(*block)
-                content = dict(ids=np.array([*map(hash_text, texts)], np.uint64), lines=np.array(lines), vectors=mean_hidden(model, encoding, texts))
+                ids, vectors = np.array([*map(hash_text, texts)], np.uint64), mean_hidden(model, encoding, texts)
                 with whole_file(blocks[-1]) as f:
-                    np.savez(f, **content)
+                    np.savez(f, ids=ids, lines=np.array(lines), vectors=vectors)
             bar.update(len(block))
     if rank:
         return None
@@ -1547,9 +1550,12 @@ def fit_head(X, y):
         w = np.linalg.solve(Z.T @ Z + penalty * len(Z) * np.eye(Z.shape[1]), Z.T @ (y - offset)) / std
         return np.append(w, offset - mean @ w)
 
+    def held_out_error(penalty):
+        head = fit(X[~held], y[~held], penalty)
+        return np.mean((predict(head, X[held]) - y[held]) ** 2)
+
     held = np.arange(len(y)) % 5 == 0
-    error = {penalty: np.mean((predict(fit(X[~held], y[~held], penalty), X[held]) - y[held]) ** 2) for penalty in (1e-4, 1e-3, 1e-2, 1e-1, 1, 10)}
-    best = min(error, key=error.get)
+    best = min((1e-4, 1e-3, 1e-2, 1e-1, 1, 10), key=held_out_error)
     return fit(X, y, best), best
 
 
@@ -1920,10 +1926,11 @@ def node_types(tree):
     while stack:
         node = stack.pop()
         kind = type(node)
-        if kind is ast.Import or kind is ast.ImportFrom or (kind is ast.Expr and type(node.value) is ast.Constant and type(node.value.value) is str):
+        docstring = kind is ast.Expr and type(node.value) is ast.Constant and type(node.value.value) is str
+        if docstring or kind is ast.Import or kind is ast.ImportFrom:
             continue
         if kind is ast.Constant:
-            details.append(hex(node.value) if type(node.value) is int else node.value)  # of many digits Python refuses to print the decimal ones
+            details.append(hex(node.value) if type(node.value) is int else node.value)  # Python refuses to print many decimal digits
         elif kind is ast.Attribute:
             details.append(node.attr)
         elif kind is ast.Name and hasattr(builtins, node.id):
@@ -2087,7 +2094,10 @@ def decontaminate(args):
                          "line": number, "closest": text, **nearest.get(task, {})})
         with whole_file(similar) as f:
             f.writelines(map(json_line, rows))
-        table = {str(t): {"exercises": counts[f"tau {t}"], "problems": sum(rate >= t for rate, _, _ in best.values())} for t in TAUS if args.tau}
+        table = {}
+        for t in TAUS if args.tau else ():
+            near = sum(rate >= t for rate, _, _ in best.values())
+            table[str(t)] = {"exercises": counts[f"tau {t}"], "problems": near}
         found = {name: counts[name] for name in ("13-grams", "syntax", "embedding")}
         report = {"exercises": counts["exercises"], "kept": kept, "found": found, "at_tau": table, "corrupt_lines": corrupt,
                   "settings": {name: getattr(args, name) for name in ("against", "ngrams", "tau", "encoder", "distance")}}
@@ -2095,10 +2105,12 @@ def decontaminate(args):
             f.write(json.dumps(report, indent=2).encode())
     for t, row in table.items():
         print(f"tau {t}: {row['exercises']:,} exercises are at least as close as that to {row['problems']:,} of {len(rows):,} problems")
-    print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}"
-          + " (some for two reasons)" * (kept + sum(found.values()) > counts["exercises"])
-          + (f"; {counts['no Python']:,} are no Python, their syntax was not compared" if counts["no Python"] else ""))
-    print(f"{counts['exercises'] * len(problems) / seconds / 1e6:.2f} million pairs/s; " * bool(args.tau) + f"the closest exercise of every problem: {similar}")
+    notes = " (some for two reasons)" if kept + sum(found.values()) > counts["exercises"] else ""
+    if counts["no Python"]:
+        notes += f"; {counts['no Python']:,} are no Python, their syntax was not compared"
+    print(f"{args.out}: {kept:,} of {counts['exercises']:,} exercises kept; dropped: {listed(found)}{notes}")
+    speed = f"{counts['exercises'] * len(problems) / seconds / 1e6:.2f} million pairs/s; " if args.tau else ""
+    print(f"{speed}the closest exercise of every problem: {similar}")
     print(f"next: python prepare_data.py tokenize {args.out} --out data/codeexercises; and later python eval_humaneval.py MODEL --similar {similar}")
 
 
