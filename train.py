@@ -542,7 +542,7 @@ def cut_log(path, step):
 
 
 def check_tokens(config, meta, tokenizer, shape):
-    """The data must be made of tokens that the model knows. tokenizer: the name of the one that it was trained with, None for a new model."""
+    """The data must be made of tokens that the model knows. tokenizer: the name of the one it was trained with; None: any, it is new."""
     if tokenizer not in (None, meta["tokenizer"]):
         raise SystemExit(f"{config.data_dir} was tokenized with {meta['tokenizer']!r} and the model reads {tokenizer!r}")
     if meta["vocab_size"] > shape.vocab_size:
@@ -591,7 +591,7 @@ def duration(hours):
 
 
 def estimated_memory(c, parameters, micro_batch_size):
-    """Bytes on each device: (of the weights and the optimizer, of each sequence of a micro-batch, of a whole evaluation). c: a PhiConfig."""
+    """Bytes on each device (of the weights and the optimizer, of each sequence of a micro-batch, of a whole evaluation). c: a PhiConfig"""
     # The fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices, the buckets
     # that gradients are exchanged in are a second copy of these during the first two steps
     fixed = (4 + 4 + 8 + 2) * parameters
@@ -683,6 +683,8 @@ def train(config, new_model):
     device, chief = machine.device, machine.chief
     at = lambda file: os.path.join(config.out_dir, file)
     meta = read_meta(config.data_dir)
+
+    # The model, new or as the checkpoint has it
     checkpoint = open_run(config, machine, meta)
     if checkpoint:
         step, best, tokenizer = checkpoint["step"], checkpoint["best"], checkpoint["tokenizer"]
@@ -699,11 +701,11 @@ def train(config, new_model):
     shape = raw_model.config
     T, step_tokens = shape.context, config.batch_size * shape.context
 
+    # Data, optimizer, and the model as the loop runs it
     check_tokens(config, meta, tokenizer, shape)
     accumulation = accumulation_of(config, machine.world)
     data = Windows(os.path.join(config.data_dir, "train.bin"), T, config.seed)
     val = Windows(os.path.join(config.data_dir, "val.bin"), T, config.seed)
-
     optimizer = make_optimizer(raw_model, config)
     scaler = torch.amp.GradScaler(device.type, enabled=machine.dtype == torch.float16)
     if checkpoint:
@@ -726,8 +728,9 @@ def train(config, new_model):
         if checkpoint:
             cut_log(at("log.jsonl"), step)
     wandb = start_wandb(config) if config.wandb and chief else None
-    del checkpoint
+    del checkpoint  # its tensors
 
+    # What the loop calls now and then. The chief writes; all ranks evaluate
     def log(**entry):
         if chief:
             with open(at("log.jsonl"), "a") as f:
@@ -765,7 +768,7 @@ def train(config, new_model):
         save_all()  # so that a full disk or a wrong folder shows now and not after hours
         validate()
     flops, peak = flops_per_token(shape, T), peak_flops(device)
-    clock, clock_step = time.time(), step
+    clock, clock_step = time.time(), step  # of the last progress line
 
     while step < config.max_steps:
         lr = lr_at(config, step)
@@ -779,8 +782,8 @@ def train(config, new_model):
         logging = validating or step == 1 or step % config.log_interval == 0
         if logging or saving:
             mean_loss, norm = machine.sum(step_loss) / machine.world, norm.item()  # waits for the GPU
-            passing = scaler.is_enabled() and scaler.get_scale() > 1e-6  # it skips such a step and scales less in the next
-            if not math.isfinite(mean_loss) or not (math.isfinite(norm) or passing):
+            overflow_is_skipped = scaler.is_enabled() and scaler.get_scale() > 1e-6  # such a step in fp16; the next is scaled less
+            if not math.isfinite(mean_loss) or not (math.isfinite(norm) or overflow_is_skipped):
                 diverged(f"the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm})")
             if logging:
                 speed = (step - clock_step) * step_tokens / (time.time() - clock)
