@@ -290,7 +290,8 @@ class CPUAttention(torch.autograd.Function):
         mean = (dy.float() * y).sum(-1, keepdim=True)  # of a query's gradients of its weights, by these weights
         for start in range(0, T, 128):
             rows, seen = slice(start, start + 128), slice(0, start + 128)
-            weights = ((q[:, :, rows] @ k[:, :, seen].mT).float() * scale - logsumexp[:, :, rows, None]).exp().tril(start)
+            scores = q[:, :, rows].float() @ k[:, :, seen].float().mT * scale  # in 16 bits a large one would be off by 0.1
+            weights = (scores - logsumexp[:, :, rows, None]).exp().tril(start)
             dscores = (weights * ((dy[:, :, rows] @ v[:, :, seen].mT).float() - mean[:, :, rows]) * scale).type_as(q)
             dq[:, :, rows] = dscores @ k[:, :, seen]
             dk[:, :, seen] += dscores.mT @ q[:, :, rows]

@@ -211,7 +211,7 @@ def test_attention_for_bf16_on_a_cpu_has_the_values_and_gradients_of_fp64(T, com
     torch._dynamo.reset()
     attention = torch.compile(CPUAttention.apply, backend="aot_eager", dynamic=False) if compiled else CPUAttention.apply
     torch.manual_seed(T)
-    *inputs, dy = (torch.randn(2, T, 3, 16).bfloat16().transpose(1, 2) for _ in range(4))  # a view, as in a block
+    *inputs, dy = (size * torch.randn(2, T, 3, 16).bfloat16().transpose(1, 2) for size in (4, 4, 1, 1))  # scores up to 60; views, as in a block
     results = []
     for function, dtype in ((attention, torch.bfloat16), (functools.partial(torch.nn.functional.scaled_dot_product_attention, is_causal=True), torch.float64)):
         q, k, v = (x.to(dtype).detach().requires_grad_() for x in inputs)
@@ -219,7 +219,7 @@ def test_attention_for_bf16_on_a_cpu_has_the_values_and_gradients_of_fp64(T, com
         y.backward(dy.to(dtype))
         results.append([y.detach(), q.grad, k.grad, v.grad])
     for ours, exact in zip(*results):
-        assert ours.dtype == torch.bfloat16 and (ours - exact).abs().max() <= 0.01 * exact.abs().max() + 0.01  # 2**-8 is a rounding
+        assert ours.dtype == torch.bfloat16 and (ours - exact).norm() <= 0.02 * exact.norm() + 0.05  # 2**-9 is a rounding
 
 
 def test_bf16_training_on_a_cpu_gives_the_gradients_of_fp32():
