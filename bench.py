@@ -553,5 +553,10 @@ if __name__ == "__main__":
         {"train": train, "sample": sample, "tokenize": tokenize, "sandbox": sandbox, "loader": loader}[args.command](args, *settings)
     except KeyboardInterrupt:
         raise SystemExit(130)
+    except (RuntimeError, MemoryError) as error:
+        from model import memory_is_full
+        if not memory_is_full(error):
+            raise
+        raise SystemExit("the memory is full: try a smaller --micro_batch_size or --batch")
     except BrokenPipeError:  # as in `python bench.py ... | head -1`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

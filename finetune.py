@@ -48,8 +48,10 @@ def main(argv):
 
 def report(config):
     """Say what finetuning did to the validation loss, and which of the kept checkpoints is the best."""
-    with open(os.path.join(config.out_dir, "log.jsonl")) as f:
-        losses = {entry["step"]: entry["val_loss"] for entry in map(json.loads, f) if "val_loss" in entry}
+    path, losses = os.path.join(config.out_dir, "log.jsonl"), {}
+    if os.path.exists(path):  # it may have been removed since the run was finished
+        with open(path) as f:
+            losses = {entry["step"]: entry["val_loss"] for entry in map(json.loads, f) if "val_loss" in entry}
     kept = {step: losses[step] for step in config.keep_steps
             if step in losses and os.path.exists(os.path.join(config.out_dir, f"step_{step}.pt"))}
     if 0 in losses:

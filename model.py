@@ -19,6 +19,7 @@ Shape letters, used in every comment of this project:
 import copy
 import json
 import os
+import zipfile
 from dataclasses import dataclass
 
 import torch
@@ -194,7 +195,11 @@ class Phi(nn.Module):
         """Load a Hugging Face folder of model_type phi or codegen: config.json with model.safetensors or
         pytorch_model.bin, whole or in shards. Weights keep the file's dtype. Ends the program where that is impossible."""
         config, state_of = read_hf_config(folder)
-        return cls.from_state(config, state_of(config, read_hf_tensors(folder)), folder)
+        state = state_of(config, read_hf_tensors(folder))
+        for name, tensor in state.items():
+            if tensor.dtype not in DTYPES.values():
+                raise SystemExit(f"{folder}: its {name} is {tensor.dtype}; weights in bf16, fp16 and fp32 can be loaded")
+        return cls.from_state(config, state, folder)
 
     def save_pretrained(self, folder):
         """Write a folder that transformers' AutoModelForCausalLM.from_pretrained loads."""
@@ -320,8 +325,8 @@ def pick_device(name):
 
 
 def memory_is_full(error):
-    """Is that what a RuntimeError of torch says? On a CPU it has no kind of its own for this."""
-    return isinstance(error, torch.OutOfMemoryError) or "allocate memory" in str(error)
+    """Is that what an error says? On a CPU torch has no kind of its own for this."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "allocate memory" in str(error)
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------
@@ -349,6 +354,8 @@ def read_checkpoint(path):
     if not os.path.exists(path):
         raise SystemExit(f"{path}: no such checkpoint or folder")
     try:
+        if not zipfile.is_zipfile(path):
+            raise ValueError("it is no zip file, or was cut short")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         for key in ("model", "tokenizer", "step"):
             checkpoint[key]
@@ -384,6 +391,7 @@ def read_hf_config(folder):
         with open(path) as f:
             hf = json.load(f)
         kind = hf["model_type"]
+        refuse_unlike(path, hf, quantization_config=(None,))
         if kind == "phi":
             heads, width = hf["num_attention_heads"], hf["hidden_size"]
             rope = hf.get("rope_parameters") or {}  # transformers 5 groups what older files keep at the top level
@@ -399,7 +407,7 @@ def read_hf_config(folder):
             refuse_unlike(path, hf, activation_function=gelu, layer_norm_epsilon=(1e-5,), tie_word_embeddings=(False,))
             return PhiConfig(vocab_size=hf["vocab_size"], context=hf["n_positions"], n_layer=hf["n_layer"], n_head=hf["n_head"],
                              n_embd=hf["n_embd"], n_inner=hf.get("n_inner") or 0, rotary_dim=hf["rotary_dim"]), codegen_state
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, ZeroDivisionError) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, ArithmeticError) as error:
         raise SystemExit(f"{folder} is not a Hugging Face folder: {type(error).__name__} at its config.json: {error}")
     raise SystemExit(f"{path}: model_type is {kind!r}; phi (as microsoft/phi-1) and codegen can be loaded")
 
@@ -427,12 +435,14 @@ def read_hf_tensors(folder):
             continue
         tensors = {}
         for shard in shards:
-            shard = os.path.join(folder, shard)
             try:
+                shard = os.path.join(folder, shard)
                 if file == "model.safetensors":
                     tensors |= safetensors_torch().load_file(shard)
                 else:  # weights_only: a pickle cannot run code here
-                    tensors |= torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
+                    tensors |= torch.load(shard, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(shard))
+                if strange := [name for name, tensor in tensors.items() if not isinstance(name, str) or not isinstance(tensor, torch.Tensor)]:
+                    raise ValueError(f"{strange[0]!r} names no tensor")
             except Exception as error:
                 raise SystemExit(f"{shard} cannot be read ({type(error).__name__}: {one_line(error)})")
         return tensors

@@ -267,6 +267,8 @@ def main(args):
     if args.prompt is not None:
         prompt = args.prompt
     else:
+        if not args.file and not sys.stdin:
+            raise SystemExit("standard input is closed: give the text with --prompt or --file")
         try:
             with open(args.file, "rb") if args.file else sys.stdin.buffer as f:
                 prompt = f.read().decode()
@@ -274,6 +276,8 @@ def main(args):
             raise SystemExit(f"{args.file or 'standard input'} cannot be read: {error}")
     try:
         ids = encoding.encode_to_numpy(prompt, disallowed_special=()).tolist() or [encoding.eot_token]  # no prompt: a new document
+    except UnicodeEncodeError:
+        raise SystemExit("the prompt is not valid UTF-8")
     except ValueError:  # tiktoken's stack ends; encode_ordinary would end the program
         raise SystemExit("the prompt has a run of several 100,000 white space characters, which cannot be tokenized")
     if len(ids) >= model.config.context:
@@ -310,6 +314,8 @@ def one_after_the_other(tokens, n):
 
 if __name__ == "__main__":
     try:
+        if not sys.stdout:
+            raise SystemExit("standard output is closed: nobody would see the text")
         sys.stdout.reconfigure(errors="replace")  # what the terminal's encoding lacks is a ?
         main(args)
     except KeyboardInterrupt:
@@ -319,5 +325,7 @@ if __name__ == "__main__":
         if not memory_is_full(error):
             raise
         raise SystemExit(f"the memory is full: try a --batch_size below {args.batch_size}, or fewer --max_new_tokens")
-    except BrokenPipeError:  # as in `python sample.py ... | head -1`
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if not isinstance(error, BrokenPipeError):  # which is no mistake, as in `python sample.py ... | head -1`
+            raise SystemExit(f"{error.filename or 'standard output'}: {error.strerror}")

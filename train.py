@@ -28,7 +28,7 @@ import shutil
 import signal
 import sys
 import time
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict, dataclass, fields
 
 import numpy as np
@@ -114,7 +114,7 @@ def assignments(config_class, argv):
                 raise SystemExit(f"{arg}: write settings as {arg}=VALUE")
             try:
                 value = ast.literal_eval(text)
-            except (ValueError, SyntaxError):
+            except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
                 value = {"true": True, "false": False}.get(text, text)  # a word, such as a path
             if isinstance(getattr(config_class, name, None), str):
                 value = text  # out_dir may be called 7
@@ -132,6 +132,7 @@ def read_settings(path):
         raise SystemExit(f"{path}: {error.strerror}; a settings file such as configs/phi1.py is expected")
     except (Exception, SystemExit) as error:
         raise SystemExit(f"{path} is not a file of plain assignments: {type(error).__name__}: {error}")
+    values.pop("__annotations__", None)  # of `batch_size: int = 64`
     return values
 
 
@@ -171,6 +172,8 @@ def typed(value, want, setting):
         value = float(value) if abs(value) < 1e300 else math.inf
     if want is tuple and type(value) in (int, list):
         value = tuple(value) if type(value) is list else (value,)
+    if any(type(v) is int and abs(v) >= 2**63 for v in (value if type(value) is tuple else (value,))):  # which Python may not even print
+        raise SystemExit(f"{setting} is beyond 2**63")
     if type(value) is not want or (want is tuple and not all(type(v) is int for v in value)):
         kind = {tuple: "whole numbers", bool: "True or False", str: "a text", int: "a whole number", float: "a number"}[want]
         raise SystemExit(f"{setting} takes {kind}, got {value!r} ({type(value).__name__})")
@@ -528,14 +531,14 @@ def cut_log(path, step):
     """Drop what log.jsonl says of steps after the checkpoint: they are run again. A torn last line goes as well."""
     if not os.path.exists(path):
         return
-    kept = []
     with open(path, errors="replace") as f:
-        for line in f:
-            try:
-                if step > 0 and json.loads(line)["step"] <= step:  # a checkpoint of step 0 is from before the first entry
-                    kept.append(line.rstrip("\n") + "\n")
-            except (ValueError, KeyError, TypeError):
-                pass
+        lines, kept = f.readlines(), []
+    for line in lines:
+        with suppress(ValueError, KeyError, TypeError):
+            if step > 0 and json.loads(line)["step"] <= step:  # a checkpoint of step 0 is from before the first entry
+                kept.append(line.rstrip("\n") + "\n")
+    if kept == lines:
+        return
     with open(path + ".tmp", "w") as f:
         f.writelines(kept)
     os.replace(path + ".tmp", path)
@@ -720,8 +723,9 @@ def train(config, new_model):
         if number == caught == signal.SIGINT:  # a second Ctrl-C ends the program at once
             raise KeyboardInterrupt
         caught = number
-    signal.signal(signal.SIGINT, on_signal)
-    signal.signal(signal.SIGTERM, on_signal)
+    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):  # the last: the terminal was closed
+        if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup wants it
+            signal.signal(number, on_signal)
 
     if chief:
         print_start(config, raw_model, meta, data, val, accumulation, machine, step)
@@ -731,6 +735,18 @@ def train(config, new_model):
     del checkpoint  # its tensors
 
     # What the loop calls now and then. The chief writes; all ranks evaluate
+    def say(text):
+        nonlocal caught
+        try:
+            if chief:
+                print(text, flush=True)
+        except OSError as error:  # a pipe that nobody reads, a closed terminal, a full disk: the run stops, and is saved
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            caught = signal.SIGPIPE
+            with suppress(OSError):
+                if not isinstance(error, BrokenPipeError):
+                    print(f"standard output cannot be written ({error.strerror}): the run stops and is saved", file=sys.stderr)
+
     def log(**entry):
         if chief:
             with open(at("log.jsonl"), "a") as f:
@@ -757,9 +773,8 @@ def train(config, new_model):
         if not math.isfinite(loss):
             diverged(f"the validation loss is {loss}")
         log(val_loss=loss)
-        if chief:
-            standing = "the best so far" if loss < best["val_loss"] else f"best {best['val_loss']:.4f} at step {best['step']:,}"
-            print(f"step {step:>7,}/{config.max_steps:,} | validation loss {loss:.4f} | {standing}", flush=True)
+        standing = "the best so far" if loss < best["val_loss"] else f"best {best['val_loss']:.4f} at step {best['step']:,}"
+        say(f"step {step:>7,}/{config.max_steps:,} | validation loss {loss:.4f} | {standing}")
         if loss < best["val_loss"]:
             best = {"val_loss": loss, "step": step}
             save_weights("best.pt")
@@ -789,8 +804,7 @@ def train(config, new_model):
                 speed = (step - clock_step) * step_tokens / (time.time() - clock)
                 mfu = f"{speed / machine.world * flops / peak:.0%}" if peak else "n/a"
                 log(loss=mean_loss, lr=lr, grad_norm=norm if math.isfinite(norm) else None, tokens=step * step_tokens, tok_per_s=speed)
-                if chief:
-                    print(progress_line(config, step, mean_loss, lr, norm, step_tokens, speed, mfu), flush=True)
+                say(progress_line(config, step, mean_loss, lr, norm, step_tokens, speed, mfu))
             if validating:
                 validate()
             if step in config.keep_steps:
@@ -803,12 +817,9 @@ def train(config, new_model):
     if wandb:
         wandb.finish()
     if step < config.max_steps:
-        if chief:
-            print(f"stopped at step {step:,} and saved in {at('ckpt.pt')}: the same command continues")
+        say(f"stopped at step {step:,} and saved in {at('ckpt.pt')}: the same command continues")
         raise SystemExit(128 + (caught or signal.SIGTERM))
-    if chief:
-        print(f"finished after {step:,} steps: {at('best.pt')} has the lowest validation loss, {best['val_loss']:.4f} at step "
-              f"{best['step']:,}")
+    say(f"finished after {step:,} steps: {at('best.pt')} has the lowest validation loss, {best['val_loss']:.4f} at step {best['step']:,}")
 
 
 def start_wandb(config):
@@ -853,7 +864,7 @@ def run_script(main):
     except OSError as error:  # a full disk, no permission, a file in the place of a folder
         if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        message = f"{error.filename or 'a file'}: {error.strerror}"
+        message = f"{error.filename or 'log.jsonl or standard output'}: {error.strerror}"
     except SystemExit as error:
         if not isinstance(error.code, str):
             leave(error.code)

@@ -298,6 +298,24 @@ def test_weights_that_a_changed_model_lacks_or_hugging_face_has_no_place_for_are
     assert "\n" not in str(stop.value)
 
 
+def test_weights_that_are_quantized_or_no_tensors_are_refused_and_the_old_format_of_torch_is_read(tmp_path):
+    model = shaken(Phi(PhiConfig(vocab_size=500, context=64, n_layer=1, n_head=2, n_embd=64)))
+    model.save_pretrained(tmp_path)
+    config, tensors = json.loads((tmp_path / "config.json").read_text()), safetensors.torch.load_file(tmp_path / "model.safetensors")
+    os.remove(tmp_path / "model.safetensors")
+    torch.save(tensors, tmp_path / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert torch.equal(Phi.from_pretrained(tmp_path).lm_head.weight, model.lm_head.weight)
+    for change, words in (({"lm_head.weight": tensors["lm_head.weight"].to(torch.float8_e4m3fn)}, "lm_head.weight is torch.float8_e4m3fn"),
+                          ({"lm_head.weight": [1.0]}, "'lm_head.weight' names no tensor"), ({7: tensors["lm_head.weight"]}, "7 names no tensor")):
+        torch.save(tensors | change, tmp_path / "pytorch_model.bin")
+        with pytest.raises(SystemExit, match=words):
+            Phi.from_pretrained(tmp_path)
+    for change, words in (({"quantization_config": {"bits": 4}}, "quantization_config"), ({"partial_rotary_factor": float("inf")}, "OverflowError")):
+        (tmp_path / "config.json").write_text(json.dumps(config | change))
+        with pytest.raises(SystemExit, match=words):
+            Phi.from_pretrained(tmp_path)
+
+
 def test_a_pickle_that_would_run_code_is_refused(tmp_path):
     class Evil:
         def __reduce__(self):

@@ -359,7 +359,7 @@ def refused(function, *arguments):
 
 @pytest.mark.parametrize("argument, words", [
     ("--n_layers=4", "no setting is called 'n_layers'; did you mean 'n_layer'?"), ("--n_layer=four", "n_layer takes a whole number, got 'four'"),
-    ("--n_layer=4.0", "n_layer takes a whole number, got 4.0 (float)"), ("--compile=1", "compile takes True or False"), ("--max_steps", "--max_steps=VALUE"),
+    ("--n_layer=4.0", "n_layer takes a whole number, got 4.0 (float)"), ("--max_steps={[]}", "got '{[]}'"), (f"--keep_steps={hex(16**5000)}", "keep_steps is beyond"), ("--compile=1", "compile takes True or False"), ("--max_steps", "--max_steps=VALUE"),
     ("--lr=0.1", "did you mean 'learning_rate'?"), ("--lr", "did you mean 'learning_rate'?"), ("--eps=0", "eps is 0"), ("--min_lr=1.0", "above learning_rate"),
     ("--keep_steps=(0,)", "counted from 1"), ("--n_embd=4611686018427387904", "below 2,147,483,648"), ("--learning_rate=1" + "0" * 400, "learning_rate is inf"),
     ("--n_layer=True", "n_layer takes a whole number, got True"), ("--batch_size=0", "batch_size is 0; it must be at least 1"), ("--learning_rate=nan", "learning_rate"),
@@ -454,7 +454,29 @@ def test_a_run_whose_reader_has_gone_ends_without_a_traceback(data, tmp_path):
                                stderr=subprocess.PIPE, text=True)
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=60) == 1 and process.stderr.read() == ""
+    assert process.wait(timeout=60) == 128 + signal.SIGPIPE and process.stderr.read() == ""
+    assert read_checkpoint(str(tmp_path / "run" / "ckpt.pt"))["step"] == log_of(tmp_path / "run", "step")[-1][0] > 0
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="Linux has this file")
+def test_a_run_whose_output_cannot_be_written_says_so(data, tmp_path):
+    with open("/dev/full", "w") as full:
+        done = subprocess.run([sys.executable, "train.py", *tiny_run(data, tmp_path / "run")], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
+                              text=True)
+    assert "standard output: No space left on device" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_a_closed_terminal_stops_a_run_and_saves_it_but_not_under_nohup(data, tmp_path):
+    for handler, ends in ((signal.SIG_DFL, 128 + signal.SIGHUP), (signal.SIG_IGN, 0)):
+        run_of = tmp_path / str(ends)
+        process = subprocess.Popen([sys.executable, "train.py", *tiny_run(data, run_of), "--save_interval=1000"], cwd=ROOT, stdout=subprocess.PIPE, text=True,
+                                   preexec_fn=lambda: signal.signal(signal.SIGHUP, handler))
+        while not process.stdout.readline().startswith("step       1/"):
+            pass
+        process.send_signal(signal.SIGHUP)
+        process.stdout.read()
+        assert process.wait(timeout=60) == ends
+        assert read_checkpoint(str(run_of / "ckpt.pt"))["step"] == (40 if ends == 0 else log_of(run_of, "step")[-1][0])
 
 
 def test_a_folder_in_use_is_refused(data, tmp_path):
