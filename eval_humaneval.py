@@ -50,7 +50,7 @@ def parse_args():
                         "greedy scores then move by up to 3 points with the batch size (fp32)")
     args = parser.parse_args()
     for name, low, high in (("limit", 1, None), ("num_samples", 1, None), ("temperature", 0, None), ("top_p", 0, 1),
-                            ("max_new_tokens", 1, None), ("workers", 1, None), ("batch_size", 1, None)):
+                            ("max_new_tokens", 1, None), ("workers", 1, 1024), ("batch_size", 1, None)):
         value = getattr(args, name)
         if value is not None and (not value >= low or (high and value > high) or value == float("inf")):
             parser.error(f"--{name} is {value}; it must be at least {low}" + (f" and at most {high}" if high else ""))
@@ -226,6 +226,8 @@ def read_rows(path, data, fields):
         for field in fields:
             if not isinstance(values.get(field), (str, int) if field == "task_id" else str):
                 raise SystemExit(f"{path}, line {number}: no text in field {field!r}; each line needs {', '.join(fields)}")
+        if not str(row["task_id"]).isprintable():  # it will be printed
+            raise SystemExit(f"{path}, line {number}: {row['task_id']!r} is no task_id")
         yield row
 
 
@@ -637,9 +639,15 @@ def write_lines(path, rows):
 
 
 def whole_lines(path):
-    """The rows of a .jsonl of ours; a last line that an interruption tore does not count."""
+    """The rows of a .jsonl of ours. Lines that an interruption tore, or a power cut filled with zeros, do not count: what was in them
+    is done again."""
+    rows = []
     with open(path, "rb") as f:
-        return [json.loads(line) for line in f if line.endswith(b"\n")]
+        for line in f:
+            with contextlib.suppress(ValueError):
+                if line.endswith(b"\n") and isinstance(row := json.loads(line), dict):
+                    rows.append(row)
+    return rows
 
 
 def append_to(path):
@@ -782,7 +790,7 @@ def evaluate(args):
                 write_results(args, out, settings, problems, raw, samples, verdicts, bits, box.level, canonical)
     if chief:
         rows = whole_lines(os.path.join(out, "results.jsonl"))
-        if len(rows) != len(problems):
+        if len(rows) != len(problems) or not all({"task_id", "n", "passed"} <= row.keys() for row in rows):
             raise SystemExit(f"{out}: results.jsonl has {len(rows)} problems of {len(problems)}, it was changed since: remove the folder and run again")
         print_scores(rows, splits, args.k)
         if args.grade:

@@ -573,9 +573,13 @@ def empty(folder):
 class Sandbox(contextlib.AbstractContextManager):
     """Judges programs with `workers` helpers, one program each at a time. Leaving the `with` block ends them."""
     def __init__(self, workers=None, memory_mb=1024, namespaces=True, allow_unsafe=False):
-        self.config, self.helpers, self.workers = (memory_mb, namespaces, allow_unsafe), [], workers or os.cpu_count()
+        self.config, self.helpers, self.workers, self.closed = (memory_mb, namespaces, allow_unsafe), [], workers or os.cpu_count(), False
         self.threads = concurrent.futures.ThreadPoolExecutor(self.workers)
-        self.idle = [self.start() for _ in range(self.workers)]
+        try:
+            self.idle = [self.start()]  # which tells the level; the others start when they are needed
+        except SandboxError:
+            self.close()
+            raise
 
     def start(self):
         # No -I: it would ignore PYTHONHASHSEED, and the order of a set must be the same in every run. -s -S: no site-packages
@@ -590,7 +594,6 @@ class Sandbox(contextlib.AbstractContextManager):
         self.helpers.append(helper)
         self.level, refused = json.loads(helper.stdout.readline() or '["", "the helper process did not start"]')
         if refused:
-            self.close()
             raise SandboxError(refused)
         return helper
 
@@ -602,7 +605,8 @@ class Sandbox(contextlib.AbstractContextManager):
         helper.wait()
 
     def close(self, *_):
-        for _ in range(2):  # a thread may have been about to replace a helper
+        self.closed = True
+        for _ in range(2):  # a thread may have been about to start a helper
             for helper in list(self.helpers):
                 self.stop(helper)
             self.threads.shutdown(cancel_futures=True)
@@ -626,7 +630,7 @@ class Sandbox(contextlib.AbstractContextManager):
         program = Program(*program)
         if not program.timeout > 0:
             raise ValueError(f"timeout is {program.timeout}; it must be above 0 seconds")
-        for _ in range(3):
+        for _ in range(3 * (not self.closed)):
             try:
                 helper = self.idle.pop()
             except IndexError:
@@ -634,6 +638,8 @@ class Sandbox(contextlib.AbstractContextManager):
             if verdict := self.ask(helper, program):
                 self.idle.append(helper)
                 return i, verdict
+            if self.closed:
+                break
             self.stop(helper)
             time.sleep(0.2)  # a machine that is out of memory or descriptors may have some again
         raise SandboxError(f"program {i}: a helper process died or hangs")

@@ -864,7 +864,7 @@ def run_script(main):
     except OSError as error:  # a full disk, no permission, a file in the place of a folder
         if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise
-        message = f"{error.filename or 'log.jsonl or standard output'}: {error.strerror}"
+        message = f"{error.filename or 'a file, or standard output'}: {error.strerror}. What was saved before is intact, and the same command continues"
     except SystemExit as error:
         if not isinstance(error.code, str):
             leave(error.code)

@@ -145,10 +145,10 @@ class FakeOpenAI:
         whole = self.completion(prompt)
         if fault:
             return self.fail(handler, fault, whole)
-        self.send(handler, 200, whole)
-        with self.lock:
+        with self.lock:  # before it is sent: the client may be done, and the test look, as soon as it has it
             if whole["choices"][0]["finish_reason"] == "stop":
                 self.answered[prompt] += 1
+        self.send(handler, 200, whole)
 
     def completion(self, prompt):
         text = self.answer(prompt)

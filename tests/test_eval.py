@@ -395,7 +395,7 @@ def test_a_killed_run_continues_to_the_same_files_and_refuses_other_settings(own
     process.communicate()
     kept = part.read_bytes().splitlines(keepends=True)
     assert 5 <= len(kept) < 24, "killed in the middle"
-    part.write_bytes(b"".join(kept[:5]) + kept[4][:20])  # in the middle of the second problem, and torn
+    part.write_bytes(b"".join(kept[:5]) + b"\0\0\0\0\0\n" + kept[4][:20])  # in the middle of the second problem, damaged and torn
     Path("killed", "samples.jsonl.123.tmp").write_text("half")  # of a kill or a full disk at the end
     Path("killed", "mine.tmp").write_text("a user's")
 
@@ -414,6 +414,9 @@ def test_a_killed_run_continues_to_the_same_files_and_refuses_other_settings(own
     assert "whole is finished" in capsys.readouterr().out and contents("whole") == before
     Path("killed", "results.jsonl").write_bytes(b"".join(before["results.jsonl"].splitlines(keepends=True)[:2]))
     with pytest.raises(SystemExit, match="has 2 problems of 6"):
+        run(monkeypatch, *settings, "--out", "killed")
+    Path("killed", "results.jsonl").write_bytes(before["results.jsonl"].replace(b'"n"', b'"m"'))
+    with pytest.raises(SystemExit, match="was changed since"):
         run(monkeypatch, *settings, "--out", "killed")
     with pytest.raises(SystemExit, match="was made with eot = False"):
         run(monkeypatch, *settings, "--out", "whole", "--eot")
@@ -436,6 +439,11 @@ def test_a_stripped_prompt_makes_the_same_program_when_the_model_writes_the_newl
     assert prompts == ["<|endoftext|>" + row["prompt"].strip() for row in OWN]
     assert {row["completion"] for row in lines("out/samples.jsonl")} == {"    return a + b\n"}
     assert all(row["passed"] == 1 for row in lines("out/results.jsonl"))
+
+
+def test_a_name_that_would_steer_the_terminal_is_refused():
+    with pytest.raises(SystemExit, match=r"line 2: '\\x1b\[2JHumanEval/0' is no task_id"):
+        list(ev.read_rows("s.jsonl", b'{"task_id": "a"}\n{"task_id": "\\u001b[2JHumanEval/0"}\n', ("task_id",)))
 
 
 def test_help_comes_before_torch():

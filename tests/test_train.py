@@ -463,7 +463,7 @@ def test_a_run_whose_output_cannot_be_written_says_so(data, tmp_path):
     with open("/dev/full", "w") as full:
         done = subprocess.run([sys.executable, "train.py", *tiny_run(data, tmp_path / "run")], cwd=ROOT, stdout=full, stderr=subprocess.PIPE,
                               text=True)
-    assert "standard output: No space left on device" in done.stderr and done.stderr.count("\n") == 1
+    assert "standard output: No space left on device. What was saved" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_a_closed_terminal_stops_a_run_and_saves_it_but_not_under_nohup(data, tmp_path):
