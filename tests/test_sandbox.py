@@ -329,11 +329,11 @@ def test_a_lost_helper_is_replaced_and_a_machine_without_descriptors_is_no_fault
         assert [v.status for v in judge(box, GOOD, GOOD, GOOD)] == ["passed"] * 3
 
 
-def test_leaving_ends_programs_that_still_run():
-    wait_until(lambda: len(processes()) % 3 == 0)  # another test's helpers, each with the two processes of its next program
+def test_leaving_ends_programs_that_still_run(box):
+    wait_until(lambda: len(processes()) == 3 * len(box.helpers))  # each with the two processes of its next program
     before, start = traces(), time.monotonic()
-    with Sandbox(workers=3) as box:
-        next(box.judge([GOOD, SLEEP, SLEEP, SLEEP]))
+    with Sandbox(workers=3) as another:
+        next(another.judge([GOOD, SLEEP, SLEEP, SLEEP]))
     assert time.monotonic() - start < 8 and traces() == before  # SLEEP takes 50 s
 
 
