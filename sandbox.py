@@ -591,8 +591,8 @@ class Sandbox(contextlib.AbstractContextManager):
                                       stderr=subprocess.DEVNULL)
         except OSError as error:
             raise SandboxError(f"the helper process cannot be started: {error}")
-        self.helpers.append(helper)
         self.level, refused = json.loads(helper.stdout.readline() or '["", "the helper process did not start"]')
+        self.helpers.append(helper)
         if refused:
             raise SandboxError(refused)
         return helper
@@ -635,6 +635,8 @@ class Sandbox(contextlib.AbstractContextManager):
                 helper = self.idle.pop()
             except IndexError:
                 helper = self.start()
+            if self.closed:  # close() stops it
+                break
             if verdict := self.ask(helper, program):
                 self.idle.append(helper)
                 return i, verdict

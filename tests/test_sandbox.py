@@ -329,8 +329,8 @@ def test_a_lost_helper_is_replaced_and_a_machine_without_descriptors_is_no_fault
         assert [v.status for v in judge(box, GOOD, GOOD, GOOD)] == ["passed"] * 3
 
 
-def test_leaving_ends_programs_that_still_run(box):
-    wait_until(lambda: len(processes()) == 3 * len(box.helpers))  # each with the two processes of its next program
+def test_leaving_ends_programs_that_still_run():
+    time.sleep(1)  # until the helpers of other tests have the processes of their next programs
     before, start = traces(), time.monotonic()
     with Sandbox(workers=3) as another:
         next(another.judge([GOOD, SLEEP, SLEEP, SLEEP]))
