@@ -515,6 +515,7 @@ def error_of(status, data):
         else:
             what = one_line(text) or "an empty answer"
         return {"message": f"HTTP {status}: {what}", "says": text, "torn": torn}
+    body = body[0] if isinstance(body, list) and len(body) == 1 else body  # as Gemini sends it
     error = body.get("error") or body if isinstance(body, dict) else body
     if not isinstance(error, dict):
         return {"message": f"HTTP {status}: {one_line(error)}", "says": text}
@@ -554,9 +555,10 @@ def answer_of(reply):
     finish = finish.lower() if isinstance(finish, str) else finish
     if not (finish in ENDS or finish in (None, "", "tool_calls", "function_call") and text):
         return None, f"finish_reason {'length' if finish in ('max_tokens', 'model_length') else one_line(finish)}"
-    text = text.rpartition("</think>")[2].strip() if isinstance(text, str) else ""  # some servers leave the reasoning in
-    if text.startswith("<think>"):
-        text = ""  # it never came to an end
+    text = re.split(r"</think(?:ing)?>|<\|channel\|>final<\|message\|>", text)[-1] if isinstance(text, str) else ""  # some leave the reasoning in
+    text = re.sub(r"(<\|\w+\|>\s*)+$", "", text).strip()  # or the model's own mark of the end
+    if re.match(r"<think(ing)?>|<\|channel\|>", text):
+        text = ""  # the reasoning never came to an end
     if "\0" in text or re.search("[\ud800-\udfff]", text):
         return None, "broken characters"
     return (text, None) if text else (None, "no text in the answer")
@@ -568,10 +570,12 @@ def fields_of(value):
 
 
 def tokens_of(reply, prompt, text):
-    """[in, out] as the server counts them; where it does not, four characters are taken for one token."""
+    """[in, out] as the server counts them; where it does not, or says 0, four characters are taken for one token. Some servers count
+    reasoning, which is paid, in the total only."""
     usage = fields_of(reply.get("usage"))
-    counted = usage.get("prompt_tokens"), usage.get("completion_tokens")
-    return [n if type(n) is int and 0 <= n < 1e9 else len(t or "") // 4 for n, t in zip(counted, (prompt, text))]
+    total, *counted = (n if type(n) is int and 0 < n < 1e9 else 0 for n in map(usage.get, ("total_tokens", "prompt_tokens", "completion_tokens")))
+    read, made = (n or len(t or "") // 4 for n, t in zip(counted, (prompt, text)))
+    return [read, max(made, total - read)]
 
 
 class Client:
@@ -585,17 +589,21 @@ class Client:
     def __init__(self, model, temperature=None, max_tokens=1000, reasoning_effort="none", price=(0, 0), budget=math.inf, concurrency=32, timeout=600):
         self.model, self.price, self.budget, self.concurrency, self.timeout = model, price, budget, concurrency, timeout
         # Sent until the server refuses one. Reasoning models think before they answer, at the price of output: not needed here
-        self.params = {"temperature": temperature, "max_completion_tokens": max_tokens, "reasoning_effort": reasoning_effort}
+        self.base, _, self.query = (os.environ.get("OPENAI_BASE_URL") or OPENAI).strip().partition("?")  # Azure's has an api-version
+        self.base = self.base.rstrip("/")
+        limit = "max_completion_tokens" if "openai" in self.base else "max_tokens"  # the new name, which some servers pass over in silence
+        self.params = {"temperature": temperature, limit: max_tokens, "reasoning_effort": reasoning_effort}
         self.params = {name: value for name, value in self.params.items() if value not in (None, "")}
         self.settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": reasoning_effort}
-        self.base = (os.environ.get("OPENAI_BASE_URL") or OPENAI).strip().rstrip("/")
         self.key = os.environ.get("OPENAI_API_KEY", "").strip()
-        self.where = re.sub(r"//[^/]*@|\?.*", lambda m: "//" * (m[0][0] == "/"), self.base)  # as shown to the user: without a password or key
+        self.where = re.sub("//[^/]*@", "//", self.base)  # as shown to the user: without a password
         if not self.key and self.base == OPENAI:
             raise SystemExit("no key: export OPENAI_API_KEY=...; a local server needs none, only its address: "
                              "export OPENAI_BASE_URL=http://localhost:8000/v1")
-        if not self.key.isascii() or not self.key.isprintable():
-            raise SystemExit("OPENAI_API_KEY holds a character that no key has: copy it again")
+        self.headers = {header: os.environ.get(name, "").strip() for header, name in (("OpenAI-Organization", "OPENAI_ORG_ID"),
+                                                                                      ("OpenAI-Project", "OPENAI_PROJECT_ID"))}
+        if not all(value.isascii() and value.isprintable() for value in (self.key, *self.headers.values())):
+            raise SystemExit("OPENAI_API_KEY, OPENAI_ORG_ID or OPENAI_PROJECT_ID holds a character that none has: copy it again")
         self.local, self.lock, self.stopping = threading.local(), threading.Lock(), threading.Event()
         self.resume_at, self.answered, self.refused = 0.0, 0, set()
 
@@ -604,9 +612,7 @@ class Client:
         if not hasattr(self.local, "session"):
             import requests
             self.local.session = session = requests.Session()
-            for header, name in (("OpenAI-Organization", "OPENAI_ORG_ID"), ("OpenAI-Project", "OPENAI_PROJECT_ID")):
-                if os.environ.get(name):
-                    session.headers[header] = os.environ[name]
+            session.headers.update({header: value for header, value in self.headers.items() if value})
             if self.key:
                 def sign(request):  # as `auth`, so that no ~/.netrc takes its place
                     request.headers["Authorization"] = f"Bearer {self.key}"
@@ -614,16 +620,19 @@ class Client:
                 session.auth = sign
         return self.local.session
 
-    def fetch(self, method, path, **kwargs):
+    def fetch(self, method, path, timeout=None, **kwargs):
         """(status, headers, body) of one request. Its body has `timeout` seconds from the headers on: the timeouts of requests are for each piece that comes."""
-        connect = self.timeout if "files" in kwargs else min(10, self.timeout)  # which has to be enough for all that is sent, too
-        with self.session().request(method, self.base + path, timeout=(connect, self.timeout), allow_redirects=False, stream=True, **kwargs) as response:
+        timeout = timeout or self.timeout
+        connect = timeout if "files" in kwargs else min(10, timeout)  # which has to be enough for all that is sent, too
+        url = self.base + path + (("&" if "?" in path else "?") + self.query if self.query else "")
+        stored = path.startswith("/files/")  # may lie elsewhere; requests keeps our key from there
+        with self.session().request(method, url, timeout=(connect, timeout), allow_redirects=stored, stream=True, **kwargs) as response:
             connection = response.raw.connection  # None once a short answer is there
 
             def hang_up():
                 with suppress(OSError, AttributeError):
                     connection.sock.shutdown(socket.SHUT_RDWR)
-            timer = threading.Timer(self.timeout, hang_up)
+            timer = threading.Timer(timeout, hang_up)
             timer.daemon = True
             timer.start()
             try:
@@ -668,6 +677,9 @@ class Client:
             except requests.RequestException as failure:
                 error = {"message": f"no answer ({type(failure).__name__})"}
                 cause = getattr(failure.args[0] if failure.args else None, "reason", None)
+                if isinstance(failure, requests.exceptions.ReadTimeout):
+                    tell_once(f"\nno answer within {self.timeout:g} s: if the server answers fewer than {self.concurrency} requests at once, lower --concurrency, "
+                              "or raise --timeout: what it makes meanwhile is lost")
                 if not self.answered and attempt >= 2 and isinstance(cause, NewConnectionError):
                     raise SystemExit(f"no server answers at {self.where}: start it, or correct OPENAI_BASE_URL")
                 if not self.answered and attempt >= 2 and isinstance(failure, requests.exceptions.SSLError):
@@ -716,33 +728,37 @@ class Client:
         else:
             names = []
             with suppress(Exception):  # a hint only
-                names = [model["id"] for model in self.session().get(self.base + "/models", timeout=10).json()["data"]]
+                names = [str(model["id"]) for model in json.loads(self.fetch("GET", "/models", timeout=10)[2])["data"]]
             near = difflib.get_close_matches(self.model, names, n=3, cutoff=0.3) or names[:3]
             why = f"does not know the model {self.model!r}{' but ' * bool(near)}{', '.join(near)}, or is not the API's address (most end in /v1)"
         return f"{self.where} {why} ({error['message']})"
 
-    def drop(self, sent, error):
-        """True if a parameter that was `sent` is what the server refused: it is then left out, or renamed, from now on."""
-        says = error["says"]
-        if FINAL.search(error["message"]):
-            return False  # though it may name max_tokens
-        name = error.get("param") if error.get("param") in [*sent] else None
-        if not name and sent and (named := re.search(rf"(?i)\b({'|'.join(sent).replace('_', '[ _]?')})\b", says)):
+    def refused_parameter(self, sent, error):
+        """The name of the parameter that was `sent` and is what the server refused, or None."""
+        if not sent or FINAL.search(error["message"]):
+            return None  # though it may name max_tokens
+        says = error.get("param") or error["says"]
+        if named := re.search(rf"(?i)\b({'|'.join(sent).replace('_', '[ _]?')})\b", str(says)):
             # the first: behind it some servers repeat the whole request
-            name = next(name for name in sent if name.replace("_", "") == re.sub("[ _]", "", named[1]).lower())
-        if not name and "reasoning_effort" in sent and re.search("""(?i)reasoning|effort|think|['"]none\\*['"]""", says):
-            name = "reasoning_effort"  # many servers name the value only
-        if not name:
-            return False
-        with self.lock:
-            if name in self.params:  # not done by another thread already
-                value = self.params.pop(name)
-                self.refused.add(name)
-                other = SWAP.get(name)
-                if other and other not in self.refused:
-                    self.params[other] = value
-                print(f"\nthe server refuses {name}={value}: " + (f"sent as {other}" if other in self.params else "left out"), file=sys.stderr)
-        return True
+            return next(name for name in sent if name.replace("_", "") == re.sub("[ _]", "", named[1]).lower())
+        if "reasoning_effort" in sent and re.search("""(?i)reasoning|effort|think|['"]none\\*['"]""", str(says)):
+            return "reasoning_effort"  # many servers name the value only
+
+    def leave_out(self, name, params, refused):
+        """Take a refused parameter out of params, or call it by its other name if that was not refused as well."""
+        value = params.pop(name)
+        if (other := SWAP.get(name)) and other not in refused:
+            params[other] = value
+
+    def leave_out_for_good(self, names):
+        for name in names:
+            with self.lock:
+                if name in self.params:  # not done by another thread already
+                    value = self.params[name]
+                    self.refused.add(name)
+                    self.leave_out(name, self.params, self.refused)
+                    now = f"sent as {SWAP[name]}" if SWAP.get(name) in self.params else "left out"
+                    print(f"\nthe server refuses {name}={value}: {now}", file=sys.stderr)
 
     def body(self, prompt, params):
         return {"model": self.model, "messages": [{"role": "user", "content": prompt}], **params}
@@ -751,21 +767,25 @@ class Client:
         """{"text"} or {"rejected": why}, with "tokens" in and out and "usd", all attempts included."""
         tokens = [0, 0]
         for _ in range(1 if self.settings["temperature"] == 0 else 3):  # an empty or overlong answer may be chance: asked anew twice
+            params, refused = dict(self.params), []
             while True:
-                params = dict(self.params)
                 try:
                     reply = self.call("POST", "/chat/completions", need="choices", json=self.body(prompt, params))
+                    self.leave_out_for_good(refused)  # only now: an error may name a parameter and be about the prompt
                     break
                 except Refused as refusal:
-                    if not self.drop(params, refusal.error):
+                    name = self.refused_parameter(params, refusal.error)
+                    if not name or name in refused:
                         return self.record(None, str(refusal), tokens)
+                    refused.append(name)
+                    self.leave_out(name, params, self.refused.union(refused))
                 except GaveUp as error:
                     if any(tokens):  # what was paid before is to be counted
                         return {**self.record(None, str(error), tokens), "again": True}
                     raise
             text, why = answer_of(reply)
             tokens = [a + b for a, b in zip(tokens, tokens_of(reply, prompt, text))]
-            if text or why == "finish_reason content_filter":
+            if text or why.startswith("finish_reason content_filter"):
                 break
         return self.record(text, why, tokens)
 
@@ -984,6 +1004,8 @@ def ask_in_threads(client, items, answers, total):
                 take()
         except BaseException as error:
             client.stopping.set()  # no further try; what is under way is paid, so it is waited for
+            if pending and isinstance(error, SystemExit):
+                print(f"\n{error}: waiting for {len(pending)} answers under way; Ctrl-C leaves them", file=sys.stderr)
             while pending:
                 with suppress(SystemExit, OSError):
                     take()
@@ -1094,7 +1116,8 @@ def ended_batch(client, entry, started, looks):
     except Refused as error:
         if not str(error).startswith("HTTP 404"):
             raise
-    status, done = batch.get("status"), fields_of(batch.get("request_counts")).get("completed")
+    status = batch["status"] = str(batch.get("status")).lower().replace("canceled", "cancelled")
+    done = fields_of(batch.get("request_counts")).get("completed")
     done = done if isinstance(done, int) else None
     print(f"\r{name}: {status}, {done or 0:,} of {len(entry['keys']):,} lines, {(time.time() - started) / 60:.0f} min   ", end="", flush=True)
     if status not in ("completed", "failed", "expired", "cancelled", "not there"):
@@ -1187,6 +1210,7 @@ def take_batch(client, batch, abouts, todo, answers):
     errors = fields_of(batch.get("errors")).get("data") or batch.get("errors") or []
     errors = errors if isinstance(errors, list) else [errors]
     reason = "; ".join(one_line(fields_of(error).get("message") or error) for error in errors[:3])
+    answered = any(fields_of(fields_of(row).get("response")).get("status_code") == 200 for row in rows)
     for row in rows:
         key, response = fields_of(row).get("custom_id"), fields_of(fields_of(row).get("response"))
         if not isinstance(key, str) or key not in abouts or key in answers.done:
@@ -1202,7 +1226,9 @@ def take_batch(client, batch, abouts, todo, answers):
             if not status or kind_of(status, error) != "refuse":
                 reason = error["message"]
                 continue
-            if client.drop({**dict.fromkeys(client.refused), **client.params}, error):
+            name = client.refused_parameter({**dict.fromkeys(client.refused), **client.params}, error)
+            if name and not answered:  # with the same parameters
+                client.leave_out_for_good([name])
                 reason = f"a parameter is refused ({error['message']})"
                 continue
             record = client.record(None, error["message"], [0, 0])

@@ -139,13 +139,13 @@ def test_one_rate_limit_answer_pauses_all_threads(tmp_path, client):
 
 @pytest.mark.parametrize("style", ["openai", "old", "fastapi", "text"])
 def test_a_refused_parameter_is_left_out_or_renamed_for_the_rest_of_the_run(tmp_path, client, capfd, style):
-    with FakeOpenAI(refuse=("max_completion_tokens", "reasoning_effort", "temperature"), style=style) as server:
+    with FakeOpenAI(refuse=("max_tokens", "reasoning_effort", "temperature"), style=style) as server:
         asking = client(server, concurrency=4)
         answers = ask_all(asking, words(60), str(tmp_path / "a.jsonl"))
         assert len([record for record in answers.read() if "text" in record]) == 60
-        assert asking.params == {"max_tokens": 50}
+        assert asking.params == {"max_completion_tokens": 50}
         assert len(server.log) <= 60 + 3 * 4
-    assert "max_completion_tokens=50: sent as max_tokens" in capfd.readouterr().err
+    assert "max_tokens=50: sent as max_completion_tokens" in capfd.readouterr().err
 
 
 def test_what_is_wrong_with_one_prompt_is_recorded_and_the_run_goes_on(tmp_path, client):
@@ -157,7 +157,7 @@ def test_what_is_wrong_with_one_prompt_is_recorded_and_the_run_goes_on(tmp_path,
         why = Counter(record.get("rejected") for record in answers.read())
         assert why[None] == 35 and why["finish_reason length"] == why["finish_reason content_filter"] == 5
         assert sum("context length" in (reason or "") for reason in why.elements()) == 5
-        assert "max_completion_tokens" in asking.params  # the error names max_tokens, but is about the prompt
+        assert "max_tokens" in asking.params  # the error names max_tokens, but is about the prompt
         requests = len(server.log)
         ask_all(asking, words(50), answers)
         assert len(server.log) == requests  # rejected is answered too
