@@ -306,15 +306,21 @@ class Seen:
 
 def files_below(folder, suffixes, exclude):
     """Paths of the files with these suffixes below a folder, sorted within each folder, without ever listing all of them at once."""
-    try:
-        entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError as error:
-        raise SystemExit(f"{folder}: {error.strerror}")
-    for entry in entries:
-        if entry.name.startswith(".") or any(fnmatch.fnmatch(entry.name, pattern) for pattern in exclude):
+    def entries(folder):
+        try:
+            return iter(sorted(os.scandir(folder), key=lambda entry: entry.name))
+        except OSError as error:
+            raise SystemExit(f"{folder}: {error.strerror}")
+
+    open_folders = [entries(folder)]  # from the outermost to the one being listed: they may be nested deeper than Python's calls
+    while open_folders:
+        entry = next(open_folders[-1], None)
+        if not entry:
+            open_folders.pop()
+        elif entry.name.startswith(".") or any(fnmatch.fnmatch(entry.name, pattern) for pattern in exclude):
             continue
-        if entry.is_dir(follow_symlinks=False):
-            yield from files_below(entry.path, suffixes, exclude)
+        elif entry.is_dir(follow_symlinks=False):
+            open_folders.append(entries(entry.path))
         elif entry.name.endswith(suffixes) and os.path.isfile(entry.path):
             yield entry.path
 
@@ -1390,10 +1396,12 @@ def stackoverflow_posts(path):
     database on disk joins them."""
     import sqlite3
     import xml.etree.ElementTree
-    with tempfile.TemporaryDirectory(dir=os.path.dirname(path) or ".", prefix=".posts-") as folder, open(path, "rb") as raw:
+    with open(path, "rb") as raw:
+        folder = tempfile.mkdtemp(dir=os.path.dirname(path) or ".", prefix=".posts-")
         db = sqlite3.connect(os.path.join(folder, "posts"))
         db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; "
                          "CREATE TABLE posts (id INTEGER PRIMARY KEY, title, body, accepted INTEGER, rank INTEGER DEFAULT -1000000, answer)")
+        shutil.rmtree(folder)  # its name only: the open database lives on, and goes with us, however we end
         done = 0
         try:
             events = xml.etree.ElementTree.iterparse(raw, events=("start", "end"))
@@ -1711,9 +1719,9 @@ def seed_documents(path, seed):
     return documents
 
 
-def textbook_items(args):
-    """Endless (prompt, about): every topic for every audience, each time with other real lines and another opening."""
-    topics, documents, names = read_topics()["topics"], seed_documents(args.seeds, args.seed), list(AUDIENCES)
+def textbook_items(args, documents):
+    """Endless (prompt, about): every topic for every audience, each time with other lines of the real documents and another opening."""
+    topics, names = read_topics()["topics"], list(AUDIENCES)
     for number in itertools.count():
         turn, topic = number // len(topics), topics[number % len(topics)]
         rng = random.Random(f"{args.seed} {topic} {turn}")  # so a prompt is the same in every run, also when topics come or go
@@ -1731,6 +1739,7 @@ def textbook_items(args):
 def textbooks(args):
     """Topics x audiences x real code -> {"text", "topic", "audience"}."""
     seen, openings, found, dropped = Seen(), set(), Counter(), Counter()
+    documents = seed_documents(args.seeds, args.seed)
 
     def keep(records):
         for record in records:
@@ -1743,7 +1752,8 @@ def textbooks(args):
                 found["without code"] += "```" not in record["text"]
                 yield {"text": record["text"] + "\n", **record["about"]}
 
-    if kept := make(args, textbook_items(args), keep, dropped, (TEXTBOOK, AUDIENCES, OPENINGS, args.seeds or sys.version_info[:2])):
+    made_of = TEXTBOOK, AUDIENCES, OPENINGS, [*map(hash_text, documents)]
+    if kept := make(args, textbook_items(args, documents), keep, dropped, made_of):
         print(f"duplicate rate {dropped['exact duplicate'] / (kept + dropped['exact duplicate']):.1%}; {len(openings) / kept:.1%} of the openings (five "
               f"words) are distinct; {found['without code']:,} have no code block")
         print(f"next: python prepare_data.py tokenize data/filtered.jsonl.gz {args.out} --out data/codetextbook")
@@ -1768,12 +1778,15 @@ def exercise_items(args):
         yield EXERCISES.format(count=args.per_call, names="\n".join(names), topic=topic), {"topic": topic}
 
 
-FENCE = re.compile(r"^[ \t]*(?:(?:[-*]|\**\d+\.\**)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[ \t]*$|\Z)", re.S | re.M)
+FENCE = re.compile(r"^[ \t]*(?:(?:[-*]|\**\d+\.\**)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.S | re.M)
+WRAPPED = re.compile(r"\s*(?:`{3,}|~{3,})[ \t]*(?:markdown|md)[ \t]*\n(.*?)(?:\n[ \t]*(?:`{3,}|~{3,})\s*)?", re.S)  # a whole answer in one fence
 
 
 def exercises_in(answer):
     """Yield (name, program, examples as a test or "") of every exercise in an answer, and (None, reason, "") of what is none."""
     answer = answer.replace("\r\n", "\n").replace("\r", "\n")
+    if wrapped := WRAPPED.fullmatch(answer):
+        answer = wrapped[1]
     for block in [block for _, block in FENCE.findall(answer)] or [answer]:
         block = textwrap.dedent(block)
         tree = parsed(block)
@@ -1859,8 +1872,11 @@ def examples_of(doc):
         value = tree.body[0].value if tree and len(tree.body) == 1 and isinstance(tree.body[0], ast.Expr) else None
         if value and not want:
             lines.append(f"assert ({ast.unparse(value)}) is None")
-        elif not value:
-            lines.append(source)  # a statement, or nothing to compare with: it has to run
+        elif not value and not want:
+            lines.append(source)  # a statement: it has to run
+        elif not value:  # a loop that prints, two statements on a line: what a console shows
+            lines.append("import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()) as shown:\n"
+                         f"    exec(compile({source + chr(10)!r}, 'example', 'single'), globals())\nassert shown.getvalue().strip() == {want!r}")
         elif isinstance(value, ast.Call) and ast.unparse(value.func) == "print" and not value.keywords:
             lines.append(f"assert ' '.join(map(str, [{', '.join(map(ast.unparse, value.args))}])) == {want!r}")
         else:
@@ -1939,7 +1955,8 @@ GRAM = 13
 TAUS = (0.95, 0.9, 0.85, 0.8)  # the paper's
 SMALL = 30                     # nodes: innocent functions often share a tree of fewer, so there the details must match as well
 NODE_TYPES = {cls: n for n, cls in enumerate(cls for cls in vars(ast).values() if isinstance(cls, type) and issubclass(cls, ast.AST))}
-NODE_TYPES[ast.AnnAssign] = NODE_TYPES[ast.Assign]
+NODE_TYPES[ast.AnnAssign], NODE_TYPES[ast.AsyncFunctionDef] = NODE_TYPES[ast.Assign], NODE_TYPES[ast.FunctionDef]
+FUNCTION = ast.FunctionDef, ast.AsyncFunctionDef
 # A problem as exercises are compared with it. words: of all its docstrings; prose: of each, those before the examples; types and
 # details: of its canonical solution, as node_types gives them
 Fingerprint = namedtuple("Fingerprint", "task_id words prose types details")
@@ -2037,9 +2054,12 @@ def syntax_rates(tree, lowest):
     """Yield (problem, match rate of their syntax) of those that are at least `lowest` close to an exercise, or closer than any before."""
     problems, _, _, bits, bags, best = worker
     lengths, parts = bags.sum(0), [tree]
-    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)]
-    if len(functions) > 1 or not all(isinstance(node, (ast.FunctionDef, ast.Import, ast.ImportFrom)) for node in tree.body):
+    nodes = [*ast.walk(tree)]
+    functions = [node for node in nodes if isinstance(node, FUNCTION)]
+    if len(functions) > 1 or not all(isinstance(node, (*FUNCTION, ast.Import, ast.ImportFrom)) for node in tree.body):
         parts += functions  # a copy may stand beside other functions or statements, or inside of one
+        bodies = [[part for part in node.body if isinstance(part, FUNCTION)] for node in nodes if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTION))]
+        parts += [ast.Module(body, []) for body in bodies if len(body) > 1]  # or be two functions, with something else around them
     for part in parts:
         types, details = node_types(part)
         # A rate is at most what the bags of node types allow, and the lengths with them: almost all pairs end here, below the
@@ -2201,6 +2221,8 @@ def tokenize(args):
     sort by a hash, of which memory holds one bucket, of 32 MB of text or, above 16 GB, of a 512th of it. A document goes to validation by the hash of
     its text, so adding sources later moves none from one side to the other, and two copies of a text are never on both sides. Where there
     is one document in all, its end is for validation."""
+    if os.path.isfile(args.out):
+        raise SystemExit(f"{args.out} is a file, and --out names a folder: choose another")
     if os.path.exists(os.path.join(args.out, "meta.json")):
         raise SystemExit(f"{args.out} is complete already: remove it to make it anew, or choose another --out")
     total = input_bytes(args, *SUFFIXES)
@@ -2393,6 +2415,9 @@ def main(argv):
               "interrupted: nothing was written; the same command starts over", file=sys.stderr, flush=True)
         sys.stdout.flush()
         os._exit(1)  # worker processes end with this one; Python would first wait for what they are at
+    except BrokenPipeError:  # as in `... --dry-run | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(1)
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise SystemExit(f"the disk of {args.out} is full, or your share of it ({error.strerror}): make room (tokenize needs two bytes per token) and "
@@ -2408,4 +2433,6 @@ def main(argv):
 
 
 if __name__ == "__main__":
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        stream.reconfigure(errors="backslashreplace")  # what the terminal's encoding lacks, and names of files that are no UTF-8
     main(sys.argv[1:])

@@ -58,7 +58,7 @@ def read_ranks(path):
     """{token: rank} of a file in tiktoken's format. Ends the program if it is not there or not such a file."""
     try:
         with open(path, "rb") as f:
-            ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in map(bytes.split, f)}
+            ranks = {base64.b64decode(token, validate=True): int(rank) for token, rank in map(bytes.split, filter(bytes.strip, f))}
     except OSError as error:
         where = "" if os.path.isabs(path) else " (the path is relative to the folder where the model was trained)"
         raise SystemExit(f"{path}: {error.strerror}{where}; the data and the model were made with this tokenizer and cannot be read without it")

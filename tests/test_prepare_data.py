@@ -26,6 +26,7 @@ from conftest import ROOT, run, torchrun
 from fake_openai import KEY, PASSING, FakeOpenAI
 from model import Phi, PhiConfig
 from prepare_data import Answers, Client, ask_all
+from sandbox import Program, Sandbox
 
 
 def rows(path):
@@ -244,6 +245,46 @@ def test_https_to_a_server_without_it_is_one_line(monkeypatch, quick):
         monkeypatch.setenv("OPENAI_BASE_URL", server.env["OPENAI_BASE_URL"].replace("http:", "https:"))
         with pytest.raises(SystemExit, match="cannot be trusted .*WRONG_VERSION_NUMBER.* http://"):
             prepare_data.Client("fake-1").call("POST", "/chat/completions", need="choices", json={})
+
+
+def test_a_refusal_that_names_parameters_and_is_about_the_prompt_costs_no_other_prompt_a_parameter(tmp_path, client, capfd):
+    with FakeOpenAI() as server:
+        send = server.chat
+
+        def chat(handler, body, fault):
+            if "7" in body["messages"][0]["content"]:  # as pydantic, vLLM and LiteLLM repeat what they were sent
+                return server.error(handler, 400, f"1 validation error: value_error, input: {body}", None)
+            send(handler, body, fault)
+        server.chat = chat
+        asking = client(server, concurrency=2)
+        before = dict(asking.params)
+        answers = ask_all(asking, words(16), str(tmp_path / "a.jsonl"))
+        assert len([record for record in answers.read() if "text" in record]) == 15 and asking.params == before
+    assert "the server refuses" not in capfd.readouterr().err
+    error = {"message": "Invalid content in message 0: 'from temperature to'", "says": "'from temperature to'", "param": "messages"}
+    assert asking.refused_parameter(before, error) is None
+
+
+def test_the_query_of_an_address_goes_behind_the_path(tmp_path, client, monkeypatch):
+    with FakeOpenAI() as server:
+        server.env = {**server.env, "OPENAI_BASE_URL": server.env["OPENAI_BASE_URL"] + "?api-version=2024-10-21"}
+        ask_all(client(server), words(2), str(tmp_path / "a.jsonl"))
+        assert {path for _, _, path in server.log} == {"/v1/chat/completions?api-version=2024-10-21"}
+
+
+@pytest.mark.parametrize("usage, tokens", [
+    ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 5150}, [100, 5050]), ({"prompt_tokens": 0, "completion_tokens": 0}, [10, 5]),
+    ({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}, [7, 3]), (None, [10, 5]), ({"prompt_tokens": -1, "completion_tokens": "3"}, [10, 5])])
+def test_reasoning_that_only_the_total_counts_is_counted_and_nothing_is_free(usage, tokens):
+    assert prepare_data.tokens_of({"usage": usage}, "p" * 40, "t" * 20) == tokens
+
+
+@pytest.mark.parametrize("text, expected", [
+    ("<think>a</think>\n\nLists.", "Lists."), ("<thinking>plan</thinking>Lists.", "Lists."), ("<thinking>plan", None), ("Lists.<|im_end|>\n", "Lists."),
+    ("<|channel|>analysis<|message|>User wants.<|end|><|start|>assistant<|channel|>final<|message|>Lists.<|return|>", "Lists."),
+    ("<|channel|>analysis<|message|>User", None), ("The mark <|endoftext|> ends a document.", "The mark <|endoftext|> ends a document.")])
+def test_reasoning_and_marks_of_the_end_are_left_out(text, expected):
+    assert prepare_data.answer_of({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})[0] == expected
 
 
 def test_a_server_that_fails_for_good_ends_the_run_and_keeps_the_answers(tmp_path, client, monkeypatch):
@@ -830,17 +871,20 @@ def args_of(*command):
     return prepare_data.parse_args([*map(str, command), "--model", "m", "--out", "o.jsonl"])
 
 
+STDLIB = prepare_data.seed_documents(None, 1337)
+
+
 def test_every_textbook_prompt_differs_and_topics_audiences_and_openings_are_all_used():
-    items = [item for item, _ in zip(prepare_data.textbook_items(args_of("textbooks")), range(6000))]
+    items = [item for item, _ in zip(prepare_data.textbook_items(args_of("textbooks"), STDLIB), range(6000))]
     assert len({prompt for prompt, _ in items}) == 6000
     assert len({about["topic"] for _, about in items}) > 300 and len({(about["topic"], about["audience"]) for _, about in items}) > 4700
     assert all(sum(opening in prompt for prompt, _ in items) > 500 for opening in prepare_data.OPENINGS)
-    again = [item for item, _ in zip(prepare_data.textbook_items(args_of("textbooks")), range(50))]
+    again = [item for item, _ in zip(prepare_data.textbook_items(args_of("textbooks"), STDLIB), range(50))]
     assert again == items[:50]
 
 
 def test_a_new_topic_changes_no_other_textbook_prompt_and_another_list_of_words_is_not_mixed_with_paid_exercises(tmp_path, client, monkeypatch):
-    before = [prompt for (prompt, _), _ in zip(prepare_data.textbook_items(args_of("textbooks")), range(1000))]
+    before = [prompt for (prompt, _), _ in zip(prepare_data.textbook_items(args_of("textbooks"), STDLIB), range(1000))]
     topics = prepare_data.read_topics()
     topics["topics"].insert(100, "a topic that nobody had thought of")
     with FakeOpenAI(answer=lambda prompt: GOOD) as server:
@@ -851,7 +895,7 @@ def test_a_new_topic_changes_no_other_textbook_prompt_and_another_list_of_words_
         monkeypatch.setattr(prepare_data, "read_topics", lambda: topics)
         with pytest.raises(SystemExit, match=r"\(prompts differ\)"):
             prepare_data.main(command)
-    after = {prompt for (prompt, _), _ in zip(prepare_data.textbook_items(args_of("textbooks")), range(1010))}
+    after = {prompt for (prompt, _), _ in zip(prepare_data.textbook_items(args_of("textbooks"), STDLIB), range(1010))}
     assert after > set(before)
 
 
@@ -901,12 +945,29 @@ def test_an_answer_with_the_line_ends_of_windows_holds_the_same_exercises():
 
 @pytest.mark.parametrize("example, test", [
     ("print(f(1), f(2))\n1 2", "assert ' '.join(map(str, [f(1), f(2)])) == '1 2'"), ("print(*f(2))\n1 2", "assert ' '.join(map(str, [*f(2)])) == '1 2'"),
-    ("print(f(1)); print(f(2))\n1\n2", "print(f(1)); print(f(2))"), ("x = f(1)", "x = f(1)"), ("f(1)\n<f>", "assert repr(f(1)) == '<f>'"),
-    ("for x in f(2): print(x)\n1\n2", "for x in f(2): print(x)"), ("f(1)\n1", "assert (f(1)) == (1)"), ("f(1)  # easy\n1  # one", "assert (f(1)) == (1)"),
+    ("x = f(1)", "x = f(1)"), ("f(1)\n<f>", "assert repr(f(1)) == '<f>'"),
+    ("f(1)\n1", "assert (f(1)) == (1)"), ("f(1)  # easy\n1  # one", "assert (f(1)) == (1)"),
     ("f(1)", "assert (f(1)) is None"), ("f(1)\nTraceback (most recent call last):\n    ...\nValueError: no", "try:\n    f(1)\nexcept ValueError:\n    pass\nelse:\n    raise AssertionError('no ValueError')"),
     ("f(1)\n{[1], [2]}", "assert repr(f(1)) == '{[1], [2]}'"), ("f(1)\n{[1]: 2}", "assert repr(f(1)) == '{[1]: 2}'")])
 def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(example, test):
     assert prepare_data.examples_of(f">>> {example}\n") == test
+
+
+@pytest.mark.parametrize("example, holds", [
+    (">>> for k in range(2):\n...     print(f(k))\n0\n2", True), (">>> for k in range(2):\n...     print(f(k))\n999\n998", False),
+    (">>> a = f(1); a\n2", True), (">>> a = f(1); a\n777", False), (">>> a = f(2)\n>>> a\n4", True)])
+def test_what_an_example_of_several_statements_shows_is_compared(example, holds):
+    test = prepare_data.examples_of(f"Text.\n\n{example}\n")
+    with Sandbox(1) as box:
+        (_, verdict), = box.judge([Program("def f(x): return 2 * x", test, "f")])
+    assert verdict.status == ("passed" if holds else "failed")
+
+
+@pytest.mark.parametrize("wrap", ["````markdown\n{}\n````", "```markdown\n{}\n```", "```md\n{}", "\n~~~markdown\n{}\n~~~\n"])
+def test_exercises_are_found_in_an_answer_that_is_wrapped_in_a_fence_of_its_own(wrap):
+    block = "```python\ndef {0}(x):\n    \"\"\"Adds.\"\"\"\n    return x + 1\n```"
+    answer = wrap.replace("{}", "Here:\n\n" + block.format("one") + "\n\n" + block.format("two").replace("\n```", "\n`````"))
+    assert [name for name, *_ in prepare_data.exercises_in(answer)] == ["one", "two"]
 
 
 @pytest.mark.parametrize("code, reason", [
@@ -1045,6 +1106,33 @@ def test_a_copy_beside_another_function_or_inside_of_one_is_found_by_its_syntax(
     before = renamed(REWORDED) + "\n\nif __name__ == '__main__':\n    print([i * i for i in range(9)])\n"
     method = "class Solution:\n" + textwrap.indent(renamed(REWORDED), "    ")
     assert decontaminated(tmp_path, [inside, beside, before, method] + INNOCENT, "--tau", 0.95, "--ngrams", 0) == [4, 5]
+
+
+def test_copies_as_coroutines_and_of_two_functions_in_any_place_are_found():
+    problem = prepare_data.Fingerprint("T/0", [], [[]], *prepare_data.node_types(ast.parse(TWO)))
+    prepare_data.worker = prepare_data.setup_decontaminate([problem], 0.95, 0)
+    for copy in (TWO, TWO + "if __name__ == '__main__':\n    print(b([1]))\n", "class C:\n    x = 1\n" + textwrap.indent(TWO, "    "),
+                 "def outer():\n    y = 3\n" + textwrap.indent(TWO, "    ") + "    return b\n", TWO.replace("def ", "async def ")):
+        assert max(rate for _, rate in prepare_data.syntax_rates(ast.parse(copy), 0.8)) == 1.0
+
+
+TWO = """\
+def a(n):
+    if n < 2:
+        return False
+    for k in range(2, n - 1):
+        if n % k == 0:
+            return False
+    return True
+
+def b(xs):
+    total, seen = 0, []
+    for x in xs:
+        if a(x) and x not in seen:
+            seen.append(x)
+            total += x * 2
+    return total
+"""
 
 
 def test_embeddings_find_what_lies_close_when_asked(labelled, tmp_path, capsys):
