@@ -27,13 +27,16 @@ NOT covered:
   threads for a second or two; without namespaces the sum of many 16 MB files, a minute or two for a flood of
   folders on a slow disk, and the folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
-- answers: identity; <, in, hash, copy, del, `with`, `async for`, isinstance, __names__ but __name__, and == (but with another) on a Remote; nesting
-  beyond a few hundred; more than 16 MB; subclasses (a Counter is a dict, a namedtuple a tuple); a generator's
-  return value. An exception's own __str__ and cause; its class, if a module of the standard library has it (but for a few, as json.JSONDecodeError);
-- arguments: subclasses and aliases likewise; of an object of a class that prompt or test defines its class (isinstance, type, match),
-  identity, < and an Enum's ==; exceptions as values; what a call changes in them, but for containers given by position to a call that does not
-  raise; attributes of objects, but for those of classes that prompt or test define; async callbacks; calls after f has returned;
-- what else a test shares with f in one process: stdout, os.environ, the seed of random, patches, threads that wait for each other;
+- answers: identity, but of the containers of one call: what two calls return, or attributes hold, are copies, so a method that hands out its own
+  list passes, and a change of that list is lost. On a Remote <, in, hash, copy, del, `with`, `async for`, isinstance, abs, int, += by __iadd__,
+  arithmetic that gives a literal (a dot product), __names__ but __name__, and == (but with another; != is its opposite). Nesting beyond a few
+  hundred; more than 16 MB; subclasses (a Counter is a dict, a namedtuple a tuple); a generator's return value and the StopIteration of send. An
+  exception's own __str__, methods and cause; its class, if a module of the standard library has it (but for a few, as json.JSONDecodeError);
+- arguments: subclasses likewise; of an object of a class that prompt or test defines its class (isinstance, type, match), identity, < and an
+  Enum's ==; of a function all but its call and name (inspect.signature); exceptions as values; attributes of objects, but for those of classes
+  that prompt or test define; async callbacks; calls after f has returned; a decorator or descriptor of the candidate in a class of the tests;
+- what else a test shares with f in one process: stdout, os.environ, the seed of random, patches, globals of the prompt that f sets anew,
+  threads that wait for each other;
 - honest programs that need processes, network, site-packages, chmod, truncate, utime, flock, thread pools of multiprocessing, more than 256
   files or 16 MB in one, or a helper function that the test calls and that is named like a module of the standard library: they fail.
   `if __name__ == "__main__":` is not entered. Gathered coroutines run in turn. 100,000 items of a generator take 4 s.
