@@ -272,12 +272,8 @@ class Windows:
         bin = np.memmap(self.path, dtype=np.uint16, mode="r")
         if len(bin) != self.tokens:
             raise SystemExit(f"{self.path} has changed during the run: it had {self.tokens:,} tokens, and now it has {len(bin):,}")
-        out = np.empty((len(starts), self.T + 1), dtype=np.int64)
-        for row, start in zip(out, starts):
-            head = bin[start:start + self.T + 1]
-            row[:len(head)] = head
-            row[len(head):] = bin[:self.T + 1 - len(head)]
-        return torch.from_numpy(out)
+        at = np.array(starts)[:, None] + np.arange(self.T + 1)
+        return torch.from_numpy(bin.take(at, mode="wrap").astype(np.int64))
 
 
 def sequence_numbers(config, step, micro):
@@ -431,7 +427,8 @@ def update(model, optimizer, scaler, data, config, machine, step, lr):
         if machine.device.type == "cuda":
             tokens = tokens.pin_memory()
         tokens = tokens.to(machine.device, non_blocking=True)
-        seed_dropout(config, step, number)
+        if config.dropout:
+            seed_dropout(config, step, number)
         # ranks exchange gradients once a step, in the last backward; no_sync must cover forward and backward
         with model.no_sync() if machine.world > 1 and micro < accumulation - 1 else nullcontext():
             with machine.autocast():
