@@ -859,9 +859,11 @@ def run_script(main):
             raise
         message = f"the memory is full: try a smaller --micro_batch_size (--plan estimates what a run takes). {one_line(error)}"
     except OSError as error:  # a full disk, no permission, a file in the place of a folder
-        if not error.filename and error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+        if not error.filename and not full:
             raise
-        message = f"{error.filename or 'a file, or standard output'}: {error.strerror}. What was saved before is intact, and the same command continues"
+        message = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
+        message += ". What was saved before is intact: make room, and the same command continues" * full
     except SystemExit as error:
         if not isinstance(error.code, str):
             leave(error.code)
