@@ -605,6 +605,8 @@ def grade(args, client, out, problems):
     completions = {}
     for row in whole_lines(os.path.join(out, "samples.jsonl")):
         completions.setdefault(row["task_id"], row["completion"])
+    if missing := [problem.task_id for problem in problems if problem.task_id not in completions]:
+        raise SystemExit(f"{out}: samples.jsonl lacks {name_some(missing)}, it was changed since: remove the folder and run again")
     items = [(GRADING.format(prompt=problem.prompt, completion=completions[problem.task_id]), {"task_id": problem.task_id})
              for problem in problems]
     path = os.path.join(out, f"grades-{re.sub('[^A-Za-z0-9.-]', '_', args.grader)}.jsonl")

@@ -286,22 +286,23 @@ class CPUAttention(torch.autograd.Function):
     @staticmethod
     def backward(ctx, dy):
         q, k, v, y, logsumexp = ctx.saved_tensors                                               # the last (B, H, T)
-        T, scale = q.size(2), q.size(3) ** -0.5
-        if T > 1024 or not torch.compiler.is_compiling():
-            fp32 = (x.float() for x in (dy, q, k, v, y))
-            grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*fp32, logsumexp, 0.0, True)
-            return tuple(grad.type_as(q) for grad in grads)
-        dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-        mean = (dy.float() * y).sum(-1, keepdim=True)  # of a query's gradients of its weights, by these weights
-        for start in range(0, T, 128):
-            rows, seen = slice(start, start + 128), slice(0, start + 128)
-            scores = q[:, :, rows].float() @ k[:, :, seen].float().mT * scale  # in 16 bits a large one would be off by 0.1
-            weights = (scores - logsumexp[:, :, rows, None]).exp().tril(start)
-            dscores = (weights * ((dy[:, :, rows] @ v[:, :, seen].mT).float() - mean[:, :, rows]) * scale).type_as(q)
-            dq[:, :, rows] = dscores @ k[:, :, seen]
-            dk[:, :, seen] += dscores.mT @ q[:, :, rows]
-            dv[:, :, seen] += weights.type_as(q).mT @ dy[:, :, rows]
-        return dq, dk, dv
+        with torch.autocast("cpu", enabled=False):  # which would make 16 bits of the scores
+            T, scale = q.size(2), q.size(3) ** -0.5
+            if T > 1024 or not torch.compiler.is_compiling():
+                fp32 = (x.float() for x in (dy, q, k, v, y))
+                grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*fp32, logsumexp, 0.0, True)
+                return tuple(grad.type_as(q) for grad in grads)
+            dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
+            mean = (dy.float() * y).sum(-1, keepdim=True)  # of a query's gradients of its weights, by these weights
+            for start in range(0, T, 128):
+                rows, seen = slice(start, start + 128), slice(0, start + 128)
+                scores = q[:, :, rows].float() @ k[:, :, seen].float().mT * scale  # in 16 bits a large one would be off by 0.1
+                weights = (scores - logsumexp[:, :, rows, None]).exp().tril(start)
+                dscores = (weights * ((dy[:, :, rows] @ v[:, :, seen].mT).float() - mean[:, :, rows]) * scale).type_as(q)
+                dq[:, :, rows] = dscores @ k[:, :, seen]
+                dk[:, :, seen] += dscores.mT @ q[:, :, rows]
+                dv[:, :, seen] += weights.type_as(q).mT @ dy[:, :, rows]
+            return dq, dk, dv
 
 
 # ---- costs and devices -----------------------------------------------------------------------------------------------
@@ -354,8 +355,9 @@ def read_checkpoint(path):
     if not os.path.exists(path):
         raise SystemExit(f"{path}: no such checkpoint or folder")
     try:
-        if not zipfile.is_zipfile(path):
-            raise ValueError("it is no zip file, or was cut short")
+        with open(path, "rb") as f:
+            if not zipfile.is_zipfile(f):
+                raise ValueError("it is no zip file, or was cut short")
         checkpoint = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
         for key in ("model", "tokenizer", "step"):
             checkpoint[key]

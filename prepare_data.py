@@ -562,8 +562,11 @@ def answer_of(reply):
     if not (finish in ENDS or finish in (None, "", "tool_calls", "function_call") and text):
         return None, f"finish_reason {'length' if finish in ('max_tokens', 'model_length') else one_line(finish)}"
     text = re.split(r"</think(?:ing)?>|<\|channel\|>final<\|message\|>", text)[-1] if isinstance(text, str) else ""  # some leave the reasoning in
-    text = re.sub(r"(<\|\w+\|>\s*)+$", "", text).strip()  # or the model's own mark of the end
-    if re.match(r"<think(ing)?>|<\|channel\|>", text):
+    text = text.strip()
+    for _ in range(3):  # or the model's own marks of the end
+        if text.endswith("|>") and re.fullmatch(r"\w+", text[text.rfind("<|") + 2:-2]):
+            text = text[:text.rfind("<|")].rstrip()
+    if re.match(r"<think(ing)?>|<\|(start|channel)\|>", text):
         text = ""  # the reasoning never came to an end
     if "\0" in text or re.search("[\ud800-\udfff]", text):
         return None, "broken characters"
@@ -743,11 +746,14 @@ class Client:
         """The name of the parameter that was `sent` and is what the server refused, or None."""
         if not sent or FINAL.search(error["message"]):
             return None  # though it may name max_tokens
-        says = error.get("param") or error["says"]
-        if named := re.search(rf"(?i)\b({'|'.join(sent).replace('_', '[ _]?')})\b", str(says)):
-            # the first: behind it some servers repeat the whole request
-            return next(name for name in sent if name.replace("_", "") == re.sub("[ _]", "", named[1]).lower())
-        if "reasoning_effort" in sent and re.search("""(?i)reasoning|effort|think|['"]none\\*['"]""", str(says)):
+        param = str(error.get("param"))
+        if param.startswith("messages"):
+            return None  # whatever the prompt says
+        for says in (param, error["says"]):
+            if named := re.search(rf"(?i)\b({'|'.join(sent).replace('_', '[ _]?')})\b", says):
+                # the first: behind it some servers repeat the whole request
+                return next(name for name in sent if name.replace("_", "") == re.sub("[ _]", "", named[1]).lower())
+        if "reasoning_effort" in sent and re.search("""(?i)reasoning|effort|think|['"]none\\*['"]""", error["says"]):
             return "reasoning_effort"  # many servers name the value only
 
     def leave_out(self, name, params, refused):
@@ -1401,7 +1407,7 @@ def stackoverflow_posts(path):
         db = sqlite3.connect(os.path.join(folder, "posts"))
         db.executescript("PRAGMA journal_mode = OFF; PRAGMA synchronous = OFF; "
                          "CREATE TABLE posts (id INTEGER PRIMARY KEY, title, body, accepted INTEGER, rank INTEGER DEFAULT -1000000, answer)")
-        shutil.rmtree(folder)  # its name only: the open database lives on, and goes with us, however we end
+        shutil.rmtree(folder, ignore_errors=True)  # its name only: the open database lives on, and goes with us, however we end
         done = 0
         try:
             events = xml.etree.ElementTree.iterparse(raw, events=("start", "end"))
@@ -1785,7 +1791,9 @@ WRAPPED = re.compile(r"\s*(?:`{3,}|~{3,})[ \t]*(?:markdown|md)[ \t]*\n(.*?)(?:\n
 def exercises_in(answer):
     """Yield (name, program, examples as a test or "") of every exercise in an answer, and (None, reason, "") of what is none."""
     answer = answer.replace("\r\n", "\n").replace("\r", "\n")
-    if wrapped := WRAPPED.fullmatch(answer):
+    wrapped = WRAPPED.fullmatch(answer)
+    fences = re.findall(r"(?m)^[ \t]*(?:`{3,}|~{3,})[ \t]*(\S*)", wrapped[1]) if wrapped else []
+    if fences and fences[0]:  # the next fence opens a block of a language, and does not close this one
         answer = wrapped[1]
     for block in [block for _, block in FENCE.findall(answer)] or [answer]:
         block = textwrap.dedent(block)
@@ -1875,8 +1883,10 @@ def examples_of(doc):
         elif not value and not want:
             lines.append(source)  # a statement: it has to run
         elif not value:  # a loop that prints, two statements on a line: what a console shows
-            lines.append("import contextlib, io\nwith contextlib.redirect_stdout(io.StringIO()) as shown:\n"
-                         f"    exec(compile({source + chr(10)!r}, 'example', 'single'), globals())\nassert shown.getvalue().strip() == {want!r}")
+            options = sum(flag for flag, on in example.options.items() if on)
+            lines.append("import contextlib as _contextlib, doctest as _doctest, io as _io\nwith _contextlib.redirect_stdout(_io.StringIO()) as _shown:\n"
+                         f"    exec(compile({example.source!r}, 'example', 'single'), globals())\n"
+                         f"assert _doctest.OutputChecker().check_output({example.want!r}, _shown.getvalue(), {options})")
         elif isinstance(value, ast.Call) and ast.unparse(value.func) == "print" and not value.keywords:
             lines.append(f"assert ' '.join(map(str, [{', '.join(map(ast.unparse, value.args))}])) == {want!r}")
         else:
@@ -2056,9 +2066,11 @@ def syntax_rates(tree, lowest):
     lengths, parts = bags.sum(0), [tree]
     nodes = [*ast.walk(tree)]
     functions = [node for node in nodes if isinstance(node, FUNCTION)]
-    if len(functions) > 1 or not all(isinstance(node, (*FUNCTION, ast.Import, ast.ImportFrom)) for node in tree.body):
+    bare = all(isinstance(node, (*FUNCTION, ast.Import, ast.ImportFrom)) for node in tree.body)
+    if len(functions) > 1 or not bare:
         parts += functions  # a copy may stand beside other functions or statements, or inside of one
-        bodies = [[part for part in node.body if isinstance(part, FUNCTION)] for node in nodes if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTION))]
+        around = [node for node in nodes if isinstance(node, (ast.ClassDef, *FUNCTION)) or node is tree and not bare]
+        bodies = [[part for part in node.body if isinstance(part, FUNCTION)] for node in around]
         parts += [ast.Module(body, []) for body in bodies if len(body) > 1]  # or be two functions, with something else around them
     for part in parts:
         types, details = node_types(part)

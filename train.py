@@ -173,7 +173,7 @@ def typed(value, want, setting):
     if want is tuple and type(value) in (int, list):
         value = tuple(value) if type(value) is list else (value,)
     if any(type(v) is int and abs(v) >= 2**63 for v in (value if type(value) is tuple else (value,))):  # which Python may not even print
-        raise SystemExit(f"{setting} is beyond 2**63")
+        raise SystemExit(f"{setting} is a number of more than 63 bits")
     if type(value) is not want or (want is tuple and not all(type(v) is int for v in value)):
         kind = {tuple: "whole numbers", bool: "True or False", str: "a text", int: "a whole number", float: "a number"}[want]
         raise SystemExit(f"{setting} takes {kind}, got {value!r} ({type(value).__name__})")

@@ -263,6 +263,8 @@ def test_a_refusal_that_names_parameters_and_is_about_the_prompt_costs_no_other_
     assert "the server refuses" not in capfd.readouterr().err
     error = {"message": "Invalid content in message 0: 'from temperature to'", "says": "'from temperature to'", "param": "messages"}
     assert asking.refused_parameter(before, error) is None
+    for param in (None, "None", "body", "model"):
+        assert asking.refused_parameter(before, {"message": "no", "says": "Unsupported parameter: 'temperature'", "param": param}) == "temperature"
 
 
 def test_the_query_of_an_address_goes_behind_the_path(tmp_path, client, monkeypatch):
@@ -282,7 +284,7 @@ def test_reasoning_that_only_the_total_counts_is_counted_and_nothing_is_free(usa
 @pytest.mark.parametrize("text, expected", [
     ("<think>a</think>\n\nLists.", "Lists."), ("<thinking>plan</thinking>Lists.", "Lists."), ("<thinking>plan", None), ("Lists.<|im_end|>\n", "Lists."),
     ("<|channel|>analysis<|message|>User wants.<|end|><|start|>assistant<|channel|>final<|message|>Lists.<|return|>", "Lists."),
-    ("<|channel|>analysis<|message|>User", None), ("The mark <|endoftext|> ends a document.", "The mark <|endoftext|> ends a document.")])
+    ("<|channel|>analysis<|message|>User", None), ("<|start|>assistant<|channel|>analysis<|message|>User", None), ("Lists.<|eot_id|><|end_of_text|>", "Lists."), ("The mark <|endoftext|> ends a document.", "The mark <|endoftext|> ends a document.")])
 def test_reasoning_and_marks_of_the_end_are_left_out(text, expected):
     assert prepare_data.answer_of({"choices": [{"message": {"content": text}, "finish_reason": "stop"}]})[0] == expected
 
@@ -955,7 +957,9 @@ def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(exampl
 
 @pytest.mark.parametrize("example, holds", [
     (">>> for k in range(2):\n...     print(f(k))\n0\n2", True), (">>> for k in range(2):\n...     print(f(k))\n999\n998", False),
-    (">>> a = f(1); a\n2", True), (">>> a = f(1); a\n777", False), (">>> a = f(2)\n>>> a\n4", True)])
+    (">>> a = f(1); a\n2", True), (">>> a = f(1); a\n777", False), (">>> a = f(2)\n>>> a\n4", True),
+    (">>> shown = 1\n>>> for i in [1]: print(shown)\n1", True), (">>> for i in 1, 2: print('\\n' * (2 - i))\n<BLANKLINE>\n<BLANKLINE>\n<BLANKLINE>", True),
+    (">>> for i in range(3): print(i, i)  # doctest: +NORMALIZE_WHITESPACE\n0   0\n1   1\n2   2", True)])
 def test_what_an_example_of_several_statements_shows_is_compared(example, holds):
     test = prepare_data.examples_of(f"Text.\n\n{example}\n")
     with Sandbox(1) as box:
@@ -968,6 +972,8 @@ def test_exercises_are_found_in_an_answer_that_is_wrapped_in_a_fence_of_its_own(
     block = "```python\ndef {0}(x):\n    \"\"\"Adds.\"\"\"\n    return x + 1\n```"
     answer = wrap.replace("{}", "Here:\n\n" + block.format("one") + "\n\n" + block.format("two").replace("\n```", "\n`````"))
     assert [name for name, *_ in prepare_data.exercises_in(answer)] == ["one", "two"]
+    titled = "```markdown\n### Exercise 1\n```\n" + block.format("one") + "\n\n" + block.format("two")
+    assert [name for name, *_ in prepare_data.exercises_in(titled) if name] == ["one", "two"]
 
 
 @pytest.mark.parametrize("code, reason", [
