@@ -155,8 +155,19 @@ class Shared(list):
 def parts_of(container):
     return KINDS[type(container).__name__][1](container)
 
+def replace_parts(container, new):
+    """In place, as far as can be: who goes through the container meanwhile does not notice that only values change."""
+    if isinstance(container, (list, bytearray)):
+        container[:] = new
+    elif isinstance(container, dict) and list(container) == list(new) or isinstance(container, collections.deque) and len(container) == len(new):
+        for key, value in new.items() if isinstance(new, dict) else enumerate(new):
+            container[key] = value
+    else:
+        container.clear()
+        (container.update if isinstance(container, (dict, set)) else container.extend)(new)
+
 def same_parts(old, new):
-    return len(old) == len(new) and all(a is b or type(a) is type(b) is str and a == b for a, b in zip(old, new))
+    return len(old) == len(new) and all(a is b or type(a) is type(b) in (int, str) and a == b for a, b in zip(old, new))
 
 class Peer:
     """One end of the pipe. A call waits for its reply, and answers calls that come in meanwhile (to a lambda of the tests)."""
@@ -184,7 +195,7 @@ class Peer:
             return ["type", v.__name__]
         if isinstance(v, type) and issubclass(v, BaseException):
             if EXCEPTIONS.get(v.__name__) is not v:
-                self.own_errors.setdefault(v.__name__, v)
+                self.own_errors.setdefault((*error_names(v),), v)
             return ["error", *error_names(v)]
         self.exports[id(v)] = v
         return ["coroutine" if isinstance(v, types.CoroutineType) else "remote", id(v)]
@@ -200,7 +211,7 @@ class Peer:
         if kind == "error":
             return self.error(*parts)
         (handle,) = parts
-        if kind == "again":
+        if kind == "again" and type(handle) is int and handle >= 0:
             return shared[handle]
         if kind in ("remote", "coroutine"):
             remote = self.remotes.setdefault(handle, Remote(self, handle))
@@ -214,7 +225,12 @@ class Peer:
         """The exception of this name: a builtin one, one of our own, or a new class with these bases, which a test can catch by its name."""
         if not bases:
             return EXCEPTIONS[name]
-        return self.own_errors.get(name) or self.errors.setdefault((name, *bases), type(name, (self.error(*bases),), {}))
+        own = self.own_errors.get((name, *bases))
+        if own and not issubclass(own, (StopIteration, StopAsyncIteration)):  # see EXCEPTIONS
+            return own
+        if (name, *bases) not in self.errors:
+            self.errors[name, *bases] = type(name, (self.error(*bases),), {})
+        return self.errors[name, *bases]
 
     def send(self, *message):
         line = encode(message)
@@ -245,9 +261,7 @@ class Peer:
                     exception = cls(*value) if cls.__module__ == "builtins" else cls.__new__(cls, *value)  # its __init__ may want others
                     exception.__dict__.update(attributes)
                 for n, kind, parts in changes:
-                    new = KINDS[kind][2]([self.unpack(part, shared) for part in parts])
-                    shared[n].clear()
-                    (shared[n].update if isinstance(shared[n], (dict, set)) else shared[n].extend)(new)
+                    replace_parts(shared[n], KINDS[kind][2]([self.unpack(part, shared) for part in parts]))
             except Exception:
                 self.lost("an answer cannot be read")
             if error:
@@ -271,10 +285,13 @@ class Peer:
             raise
         except BaseException as e:
             if EXCEPTIONS.get(type(e).__name__) is not type(e):
-                self.own_errors.setdefault(type(e).__name__, type(e))
+                self.own_errors.setdefault((*error_names(type(e)),), type(e))
             args = [str(e)] if isinstance(e, SyntaxError) else [a if type(a) in SHOWN else repr(a) for a in e.args]
             shared = Shared(shared[:len(before)])  # without what a reply that failed has packed
-            reply(error_names(type(e)), [args, {k: v for k, v in vars(e).items() if not k.startswith("__")}])
+            try:
+                reply(error_names(type(e)), [args, {k: v for k, v in vars(e).items() if not k.startswith("__")}])
+            except (RecursionError, ValueError, RuntimeError):  # a list in itself, 16 MB, a thread that still changes it
+                self.send("unreadable")
 
 # ---- 2. The jail ----------------------------------------------------------------------------------------------------------------
 # Numbers: asm/unistd_64.h (x86-64), asm-generic/unistd.h (aarch64), linux/seccomp.h, landlock.h, prctl.h, sched.h, mount.h
@@ -463,7 +480,7 @@ def run(program, peer):
     random.seed(0)  # HumanEval 32, 38, 50 and 53 draw their inputs
     exec(compile(program.setup, "<setup>", "exec", dont_inherit=True), names)
     names.pop(entry_point, None)  # HumanEval's prompt defines a stub
-    peer.own_errors.update({name: v for name, v in names.items() if isinstance(v, type) and issubclass(v, BaseException)})
+    peer.own_errors.update({(*error_names(v),): v for v in names.values() if isinstance(v, type) and issubclass(v, BaseException)})
     test = compile(program.test, "<test>", "exec", dont_inherit=True)
     for name in names_in_classes(test):  # the body of a class does not ask __missing__
         with contextlib.suppress(Exception):
@@ -577,7 +594,7 @@ class Sandbox(contextlib.AbstractContextManager):
     """Judges programs with `workers` helpers, one program each at a time. Leaving the `with` block ends them."""
     def __init__(self, workers=None, memory_mb=1024, namespaces=True, allow_unsafe=False):
         self.config, self.helpers, self.workers, self.closed = (memory_mb, namespaces, allow_unsafe), [], workers or os.cpu_count(), False
-        self.threads = concurrent.futures.ThreadPoolExecutor(self.workers)
+        self.threads, self.level = concurrent.futures.ThreadPoolExecutor(self.workers), ""
         try:
             self.idle = [self.start()]  # which tells the level; the others start when they are needed
         except SandboxError:
@@ -594,14 +611,25 @@ class Sandbox(contextlib.AbstractContextManager):
                                       stderr=subprocess.DEVNULL)
         except OSError as error:
             raise SandboxError(f"the helper process cannot be started: {error}")
-        self.level, refused = json.loads(helper.stdout.readline() or '["", "the helper process did not start"]')
+        try:
+            level, refused = json.loads(helper.stdout.readline() or '["", "the helper process did not start"]')
+        except BaseException:  # Ctrl-C
+            helper.kill()
+            raise
         self.helpers.append(helper)
+        if level != (self.level or level):
+            refused = f"a helper process has {level}, and the first had {self.level}"
         if refused:
+            self.stop(helper)
             raise SandboxError(refused)
+        self.level = level
         return helper
 
     def stop(self, helper):
-        self.helpers.remove(helper)
+        try:
+            self.helpers.remove(helper)
+        except ValueError:  # another thread stops it
+            return
         with contextlib.suppress(subprocess.TimeoutExpired):
             helper.communicate(timeout=10)  # closes its input: it ends its program and itself
         helper.kill()
@@ -631,13 +659,19 @@ class Sandbox(contextlib.AbstractContextManager):
     def judge_one(self, i, program):
         """What fails in the harness is tried three times, with new helpers."""
         program = Program(*program)
-        if not program.timeout > 0:
-            raise ValueError(f"timeout is {program.timeout}; it must be above 0 seconds")
+        if not 0 < program.timeout <= 1e6:
+            raise ValueError(f"timeout is {program.timeout}; it must be above 0 and at most a million seconds")
+        error = SandboxError(f"program {i}: a helper process died or hangs")
         for _ in range(3 * (not self.closed)):
             try:
                 helper = self.idle.pop()
             except IndexError:
-                helper = self.start()
+                try:
+                    helper = self.start()
+                except SandboxError as failure:
+                    error = failure
+                    time.sleep(0.2)  # a machine that is out of memory or descriptors may have some again
+                    continue
             if self.closed:  # close() stops it
                 break
             if verdict := self.ask(helper, program):
@@ -646,8 +680,8 @@ class Sandbox(contextlib.AbstractContextManager):
             if self.closed:
                 break
             self.stop(helper)
-            time.sleep(0.2)  # a machine that is out of memory or descriptors may have some again
-        raise SandboxError(f"program {i}: a helper process died or hangs")
+            time.sleep(0.2)
+        raise error
 
     def ask(self, helper, program):
         """-> Verdict, or None for an error of the harness. The tests' process sends the verdict, if it gets there; then the helper

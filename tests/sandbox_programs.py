@@ -367,6 +367,14 @@ SHARED = [  # one list in two places, and lists that a call changes: as in one p
     ("a number of no container", "import os\n" + in_f("os.write(3, b'[\"reply\",\"\",[\"again\",7],[]]\\n')\nwhile 1: pass"), "f([1])", "failed", "cannot be read"),
     ("two exceptions of one name", "class E(ValueError): pass\nold = E\nclass E(KeyError): pass\ndef f(x): raise (old if x else E)(x)",
      "for x in 1, 0:\n    try: f(x)\n    except ValueError: pass", "failed", "E: 0"),
+    ("an exception of a helper's name with other bases", "class HelperError(Exception): pass\nclass B:\n    class HelperError(KeyError): pass\ndef f(x): raise B.HelperError(x)",
+     "try: f(1)\nexcept HelperError: pass", "failed", "HelperError: 1"),
+    ("StopIteration learnt from the tests", "def g(cb):\n    try: cb()\n    except Exception: pass\ndef f(x): raise type('StopIteration', (Exception,), {})()",
+     "it = iter([]); g(lambda: next(it))\nassert all(map(f, [1, 2, 3]))", "failed"),
+    ("a long deque that stays", "def f(x): return sum(x)", "import collections\nd = collections.deque(range(5), maxlen=1000)\nfor x in d: assert f(d) == 10", "passed"),
+    ("values that change while the tests go through them", "def f(d, k): d[k] += 1", "d = {k: 0 for k in range(20)}\nfor k in range(10): del d[k]\nn = 0\n"
+     "for k in d:\n    f(d, k)\n    n += 1\nassert n == 10 and set(d.values()) == {1}", "passed"),
+    ("a change that cannot be passed, and an exception", "def f(x):\n    x.append('x' * (17 << 20))\n    raise ValueError(1)", "a = []\ntry: f(a)\nexcept ValueError: pass", "failed", "cannot be read"),
     ("quoted annotations of a dataclass of the tests", "def f(x): return x.price + 1", "from dataclasses import dataclass\n@dataclass\nclass C:\n    price: 'float'\nassert f(C(2)) == 3", "passed"),
     ("instances of inotify", "import ctypes\n" + in_f("return ctypes.CDLL(None).inotify_init1(0) + 4"), T, "passed"),
 ]

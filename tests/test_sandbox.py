@@ -70,7 +70,7 @@ def test_where_memory_ends_the_kernel_takes_a_helper_and_not_the_caller():
     assert scores == {"1000"}
 
 
-@pytest.mark.parametrize("seconds", [0, -1, float("nan")])
+@pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_a_program_without_time_is_refused(seconds):
     with Sandbox(1) as box, pytest.raises(ValueError, match=f"timeout is {seconds}"):
         list(box.judge([GOOD._replace(timeout=seconds)]))
