@@ -862,6 +862,8 @@ def run_script(main):
         full = error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
         if not error.filename and not full:
             raise
+        if not error.filename and sys.stdout:  # what it still holds would fail again at the end
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
         message += ". What was saved before is intact: make room, and the same command continues" * full
     except SystemExit as error:
