@@ -274,9 +274,8 @@ class Linear(nn.Linear):
 
 
 class CPUAttention(torch.autograd.Function):
-    """Causal attention of q, k, v (B, H, T, K) for training on a CPU in 16 bits: torch's fused kernel, whose backward pass is slow in 16
-    bits. So this one is written out below for the compiler, FlashAttention's formulas (arXiv 2205.14135, appendix B.4) in blocks of 128
-    queries, which leave out most of what lies in the future; not compiled, or with many blocks, the kernel is faster, in fp32."""
+    """Causal attention of q, k, v (B, H, T, K) for training on a CPU in 16 bits by torch's fused kernel, which is twice to three times as
+    fast in 16 bits forwards and up to three times as slow backwards (BENCHMARKS.md): so its backward pass is asked for in fp32."""
     @staticmethod
     def forward(ctx, q, k, v):
         y, logsumexp = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu(q, k, v, 0.0, True)
@@ -285,24 +284,10 @@ class CPUAttention(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx, dy):
-        q, k, v, y, logsumexp = ctx.saved_tensors                                               # the last (B, H, T)
-        with torch.autocast("cpu", enabled=False):  # which would make 16 bits of the scores
-            T, scale = q.size(2), q.size(3) ** -0.5
-            if T > 1024 or not torch.compiler.is_compiling():
-                fp32 = (x.float() for x in (dy, q, k, v, y))
-                grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*fp32, logsumexp, 0.0, True)
-                return tuple(grad.type_as(q) for grad in grads)
-            dq, dk, dv = torch.zeros_like(q), torch.zeros_like(k), torch.zeros_like(v)
-            mean = (dy.float() * y).sum(-1, keepdim=True)  # of a query's gradients of its weights, by these weights
-            for start in range(0, T, 128):
-                rows, seen = slice(start, start + 128), slice(0, start + 128)
-                scores = q[:, :, rows].float() @ k[:, :, seen].float().mT * scale  # in 16 bits a large one would be off by 0.1
-                weights = (scores - logsumexp[:, :, rows, None]).exp().tril(start)
-                dscores = (weights * ((dy[:, :, rows] @ v[:, :, seen].mT).float() - mean[:, :, rows]) * scale).type_as(q)
-                dq[:, :, rows] = dscores @ k[:, :, seen]
-                dk[:, :, seen] += dscores.mT @ q[:, :, rows]
-                dv[:, :, seen] += weights.type_as(q).mT @ dy[:, :, rows]
-            return dq, dk, dv
+        *in16bits, logsumexp = dy, *ctx.saved_tensors
+        fp32 = (x.float() for x in in16bits)
+        grads = torch.ops.aten._scaled_dot_product_flash_attention_for_cpu_backward(*fp32, logsumexp, 0.0, True)
+        return tuple(grad.type_as(dy) for grad in grads)
 
 
 # ---- costs and devices -----------------------------------------------------------------------------------------------
