@@ -16,6 +16,7 @@ Shape letters, used in every comment of this project:
     H heads (n_head)          K channels of a head      R rotary channels     V rows of the vocabulary
     L layers (n_layer)        S positions that a KV cache has room for
 """
+import contextlib
 import copy
 import json
 import os
@@ -76,7 +77,7 @@ def apply_rotary(x, cos, sin):
 
 class Attention(nn.Module):
     """Causal self-attention with rotary positions, in one fused kernel that never stores the (T, T) weights. Linear, here and below, is
-    nn.Linear with a faster kernel for generation on a CPU.
+    nn.Linear that can be made faster for generation on a CPU (packed_weights).
 
     x (B, T, D) -> (B, T, D). cos, sin: as apply_rotary takes them. past: None, or one layer of what KVCache.places returns.
     """
@@ -250,27 +251,35 @@ class KVCache:
 # ---- faster kernels on a CPU -----------------------------------------------------------------------------------------
 
 class Linear(nn.Linear):
-    """nn.Linear, but where a CPU generates, the product of a few rows and a large matrix takes the fastest kernel (BENCHMARKS.md has
-    the figures): in bf16 with the weights on the left; in fp32 oneDNN's, except on Intel's processors (known by AMX), where MKL's is."""
+    """nn.Linear, which multiplies by a packed copy of its weights while there is one."""
+    packed = None
+
     def forward(self, x):
-        if torch.compiler.is_compiling():
+        if self.packed is None or x.dtype != self.weight.dtype or torch.compiler.is_compiling():
             return super().forward(x)
-        few_rows_of_a_large_matrix = self.weight.numel() >= 1 << 20 and x.shape[:-1].numel() <= 256
-        generating_on_a_cpu = x.is_cpu and torch.is_inference_mode_enabled() and not torch.is_autocast_enabled("cpu")
-        if not (few_rows_of_a_large_matrix and generating_on_a_cpu and torch.backends.mkldnn.is_available()):
-            return super().forward(x)
-        if x.dtype == torch.float32 and not torch.cpu._is_amx_tile_supported():
-            bias = None if self.bias is None else self.bias.contiguous()  # oneDNN does not ask for its stride
-            return F.linear(x.to_mkldnn(), self.weight, bias).to_dense()
-        if x.dtype == torch.bfloat16 and torch.cpu._is_avx512_bf16_supported():
-            rows = x.reshape(-1, x.size(-1))
-            bias = self.weight.new_zeros(1) if self.bias is None else self.bias
-            if len(rows) == 1:
-                y = torch.addmv(bias, self.weight, rows[0])
-            else:
-                y = torch.addmm(bias[:, None], self.weight, rows.t()).t()
-            return y.reshape(*x.shape[:-1], len(self.weight))
-        return super().forward(x)
+        return torch.ops.mkldnn._linear_pointwise(x, *self.packed, "none", [], "")
+
+
+@contextlib.contextmanager
+def packed_weights(model):
+    """Inside, the large matrices of a model on a CPU are there twice: once more in the layout in which oneDNN multiplies fastest, from 1.2
+    to 4 times as fast (BENCHMARKS.md). The weights must not change meanwhile."""
+    layers = [module for module in model.modules() if isinstance(module, Linear) and can_be_packed(module.weight)]
+    try:
+        for layer in layers:
+            bias = None if layer.bias is None else layer.bias.contiguous()  # oneDNN does not ask for its stride
+            layer.packed = torch.ops.mkldnn._reorder_linear_weight(layer.weight), bias
+        yield
+    finally:
+        for layer in layers:
+            layer.packed = None
+
+
+def can_be_packed(weight):
+    """Is it on a CPU, large enough to pay for oneDNN's start, and of a type that it multiplies on this processor?"""
+    if not (weight.is_cpu and weight.numel() >= 1 << 18 and torch.backends.mkldnn.is_available()):
+        return False
+    return weight.dtype == torch.float32 or (weight.dtype == torch.bfloat16 and torch.ops.mkldnn._is_mkldnn_bf16_supported())
 
 
 class CPUAttention(torch.autograd.Function):

@@ -46,7 +46,7 @@ if __name__ == "__main__":
 import numpy as np
 import torch
 
-from model import DTYPES, KVCache, load_model, memory_is_full, pick_device
+from model import DTYPES, KVCache, load_model, memory_is_full, packed_weights, pick_device
 from tokenizer import load_tokenizer
 
 
@@ -221,40 +221,41 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
         batch.tokens[start:len(rows)] = pick(torch.stack([row.after for row in entered]), first)
         ask(start)
 
-    while waiting or rows:
-        if waiting and len(rows) < len(batch.tokens):
-            enter()
-        else:                                             # every row goes on by one token
-            for row in rows:
-                row.length += 1
-            batch.next(len(rows), max(row.length for row in rows))
-            ask(0)
-        if len(asked) <= fixed:                           # a GPU already works on the next step while we look at this one
-            continue
-
-        tokens, theirs, event = asked.popleft()
-        if event:
-            event.synchronize()
-        for row, token in zip(theirs, tokens.tolist()):
-            if row.ended:                                 # in the step before, when this one was already under way
+    with packed_weights(model):
+        while waiting or rows:
+            if waiting and len(rows) < len(batch.tokens):
+                enter()
+            else:                                             # every row goes on by one token
+                for row in rows:
+                    row.length += 1
+                batch.next(len(rows), max(row.length for row in rows))
+                ask(0)
+            if len(asked) <= fixed:                           # a GPU already works on the next step while we look at this one
                 continue
-            if token < 0:
-                fp16 = model.lm_head.weight.dtype == torch.float16
-                raise SystemExit("the model's logits are not numbers: its weights are damaged"
-                                 + (", or too large for fp16: try --dtype fp32" if fp16 else ", or its training diverged"))
-            if token != eot:
-                row.made.append(token)
-                yield row.i, row.j, token
-            if (token == eot or len(row.made) == max_new_tokens or sizes[row.i] + len(row.made) == context
-                    or (stop is not None and stop(row.i, row.j, row.made))):
-                yield row.i, row.j, None
-                row.ended = True
-        for at in reversed(range(len(rows))):
-            if rows[at].ended:                            # the last row moves into the gap
-                last = rows.pop()
-                if at < len(rows):
-                    batch.move(len(rows), at, last.length)
-                    rows[at] = last
+
+            tokens, theirs, event = asked.popleft()
+            if event:
+                event.synchronize()
+            for row, token in zip(theirs, tokens.tolist()):
+                if row.ended:                                 # in the step before, when this one was already under way
+                    continue
+                if token < 0:
+                    fp16 = model.lm_head.weight.dtype == torch.float16
+                    raise SystemExit("the model's logits are not numbers: its weights are damaged"
+                                     + (", or too large for fp16: try --dtype fp32" if fp16 else ", or its training diverged"))
+                if token != eot:
+                    row.made.append(token)
+                    yield row.i, row.j, token
+                if (token == eot or len(row.made) == max_new_tokens or sizes[row.i] + len(row.made) == context
+                        or (stop is not None and stop(row.i, row.j, row.made))):
+                    yield row.i, row.j, None
+                    row.ended = True
+            for at in reversed(range(len(rows))):
+                if rows[at].ended:                            # the last row moves into the gap
+                    last = rows.pop()
+                    if at < len(rows):
+                        batch.move(len(rows), at, last.length)
+                        rows[at] = last
 
 
 def main(args):

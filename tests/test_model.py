@@ -10,7 +10,7 @@ import torch
 import transformers
 from torch.utils.flop_counter import FlopCounterMode
 
-from model import CPUAttention, KVCache, Linear, Phi, PhiConfig, apply_rotary, flops_per_token, load_model, rotary_table
+from model import CPUAttention, KVCache, Linear, Phi, PhiConfig, apply_rotary, can_be_packed, flops_per_token, load_model, packed_weights, rotary_table
 
 PHI1, PHI1_SMALL = PhiConfig(), PhiConfig(n_layer=20, n_head=16, n_embd=1024)
 
@@ -164,45 +164,39 @@ def test_rotary_turns_pairs_as_complex_numbers():
     assert torch.equal(turned[..., 20:], x[..., 20:])
 
 
-@pytest.fixture
-def any_cpu(monkeypatch):
-    """Take the ways of Linear that were chosen for other processors; their products are right on this one, too."""
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True)
+packing = pytest.mark.skipif(not can_be_packed(torch.empty(1024, 1024)), reason="this torch comes without oneDNN")
 
 
-@pytest.mark.parametrize("rows", [(1, 1), (16, 1), (3, 100)])
+@packing
+@pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (2, 3), (16, 1), (3, 100)])
+@pytest.mark.parametrize("bias", ["yes", "no", "with gaps"])
 @pytest.mark.parametrize("dtype, tolerance", [(torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-def test_a_large_matrix_gives_the_product_in_fp64_when_generating(rows, dtype, tolerance, any_cpu):
+def test_packed_weights_give_the_product_in_fp64(shape, bias, dtype, tolerance):
     torch.manual_seed(0)
-    layer, x = Linear(1024, 1024).to(dtype), torch.randn(*rows, 1024).to(dtype)
-    exact = x.double() @ layer.weight.double().t() + layer.bias.double()
-    with torch.inference_mode(), torch.profiler.profile() as profile:
+    layer, x = Linear(1024, 512, bias=bias != "no").to(dtype), torch.randn(*shape, 1024).to(dtype)
+    if bias == "with gaps":
+        layer.bias = torch.nn.Parameter(torch.randn(1024).to(dtype)[::2])
+    exact = x.double() @ layer.weight.double().t() + (0 if bias == "no" else layer.bias.double())
+    with torch.inference_mode(), packed_weights(layer), torch.profiler.profile() as profile:
         y = layer(x)
-    called = {event.key for event in profile.key_averages()}
-    few = rows[0] * rows[1] <= 256 and torch.backends.mkldnn.is_available()
-    assert ("aten::mkldnn_linear" in called) == (few and dtype == torch.float32)
-    assert ("aten::addmv" in called) == (few and dtype == torch.bfloat16 and rows == (1, 1))
-    assert dtype == torch.float32 or ("aten::linear" in called) != few
-    assert y.dtype == dtype and y.shape == (*rows, 1024) and (y - exact).abs().max() < tolerance
-    assert layer(x).requires_grad and (layer(x) - exact).abs().max() < tolerance
+    packed = "mkldnn::_linear_pointwise" in {event.key for event in profile.key_averages()}
+    assert packed == can_be_packed(layer.weight) and (packed or dtype == torch.bfloat16)
+    assert y.dtype == dtype and y.shape == (*shape, 512) and torch.allclose(y.double(), exact, rtol=tolerance, atol=tolerance)
+    assert layer(x).requires_grad  # nothing is left of it
 
 
-@pytest.mark.parametrize("bias", [True, False])
-@pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (2, 3)])
+@packing
 @torch.inference_mode()
-def test_a_large_matrix_takes_the_shapes_that_torch_takes(shape, bias, any_cpu):
-    layer, x = Linear(1024, 2048, bias=bias).bfloat16(), torch.randn(*shape, 1024).bfloat16()
-    assert torch.allclose(layer(x), torch.nn.Linear.forward(layer, x), atol=1e-2) and layer(x).shape == (*shape, 2048)
-
-
-@torch.inference_mode()
-def test_a_large_matrix_may_have_a_bias_with_gaps_and_run_under_autocast(any_cpu):
-    layer, x = Linear(1024, 1024), torch.randn(2, 1024)
-    layer.bias = torch.nn.Parameter(torch.randn(2048)[::2])
-    assert (layer(x) - torch.nn.functional.linear(x, layer.weight, layer.bias)).abs().max() < 1e-5
-    with torch.autocast("cpu", torch.bfloat16):
-        assert layer(x).dtype == torch.bfloat16
+def test_packed_weights_are_no_longer_used_outside_and_never_under_autocast_or_by_small_matrices():
+    model = torch.nn.Sequential(Linear(1024, 1024), Linear(1024, 8))
+    x = torch.randn(2, 1024)
+    with pytest.raises(KeyError), packed_weights(model):
+        assert model[0].packed and not model[1].packed
+        with torch.autocast("cpu", torch.bfloat16):
+            assert model(x).dtype == torch.bfloat16
+        raise KeyError
+    model[0].weight.zero_()
+    assert torch.equal(model[0](x), model[0].bias.expand(2, -1))
 
 
 @pytest.mark.parametrize("compiled", [False, True])
