@@ -9,7 +9,7 @@ import torch
 from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from conftest import ROOT, run
-from model import Phi, PhiConfig
+from model import Phi, PhiConfig, can_be_packed
 from sample import Batch, choose, generate
 from tokenizer import load_tokenizer
 
@@ -67,6 +67,26 @@ def test_samples_depend_on_the_seed_and_their_number_but_not_on_the_batch(model)
     assert len({tuple(tokens) for tokens in one.values()}) == len(one) == 20
     assert one != make(seed=2)
     assert all(make(n=2)[key] == one[key] for key in make(n=2))
+
+
+@pytest.mark.parametrize("ending", ["ended", "closed", "failed"])
+def test_large_matrices_are_packed_on_a_cpu_while_their_model_generates_and_give_the_same_text(ending, monkeypatch):
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)  # Intel's do without, in fp32
+    torch.manual_seed(6)
+    model = Phi(PhiConfig(vocab_size=257, context=64, n_layer=2, n_head=4, n_embd=256, rotary_dim=16, init_std=0.2)).eval()
+    is_packed = lambda: model.blocks[1].fc1.packed is not None
+    stop = (lambda i, j, made: 1 / 0) if ending == "failed" else None
+    events = generate(model, BYTES, PROMPTS, max_new_tokens=20, temperature=0, batch_size=3, stop=stop)
+    first = next(events)
+    assert is_packed() == can_be_packed(model.blocks[1].fc1.weight)
+    if ending == "ended":
+        assert collect([first, *events]) == {(i, 0): slow(model, prompt, 20) for i, prompt in enumerate(PROMPTS)}
+    elif ending == "closed":
+        events.close()
+    else:
+        with pytest.raises(ZeroDivisionError):
+            next(events)
+    assert not is_packed()
 
 
 @pytest.mark.parametrize("temperature", [0, 1.0])
