@@ -255,7 +255,7 @@ class Linear(nn.Linear):
     packed = None
 
     def forward(self, x):
-        if self.packed is None or x.dtype != self.weight.dtype or torch.compiler.is_compiling():
+        if self.packed is None or x.dtype != self.weight.dtype or torch.is_grad_enabled() or torch.compiler.is_compiling():
             return super().forward(x)
         return torch.ops.mkldnn._linear_pointwise(x, *self.packed, "none", [], "")
 
