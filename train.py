@@ -21,6 +21,7 @@ import functools
 import inspect
 import json
 import math
+import mmap
 import os
 import re
 import shlex
@@ -251,6 +252,9 @@ class Windows:
         if self.tokens < T + 1:
             raise SystemExit(f"{path} holds {self.tokens:,} tokens, and one window takes {T + 1:,}: tokenize more text"
                              + (", or a larger share for validation with --val" if path.endswith("val.bin") else ""))
+        with open(path, "rb") as f:
+            self.map = mmap.mmap(f.fileno(), 0, access=mmap.ACCESS_READ)
+        self.bin = np.frombuffer(self.map, np.uint16)
         self.pass_order = functools.lru_cache(maxsize=2)(self.pass_order)  # two, as a batch may reach from one pass into the next
 
     def pass_order(self, number):
@@ -268,12 +272,13 @@ class Windows:
         return (phase + int(order[i]) * self.T) % self.tokens
 
     def read(self, starts):
-        """int64 tokens (len(starts), T+1). The file is mapped anew each time, so that pages once read do not stay with us."""
-        bin = np.memmap(self.path, dtype=np.uint16, mode="r")
-        if len(bin) != self.tokens:
-            raise SystemExit(f"{self.path} has changed during the run: it had {self.tokens:,} tokens, and now it has {len(bin):,}")
+        """int64 tokens (len(starts), T+1). The pages that were read are given back, or the process would grow to the size of the bin."""
+        if (size := os.path.getsize(self.path)) != 2 * self.tokens:
+            raise SystemExit(f"{self.path} has changed during the run: it had {self.tokens:,} tokens, and now it has {size // 2:,}")
         at = np.array(starts)[:, None] + np.arange(self.T + 1)
-        return torch.from_numpy(bin.take(at, mode="wrap").astype(np.int64))
+        tokens = torch.from_numpy(self.bin.take(at, mode="wrap").astype(np.int64))
+        self.map.madvise(mmap.MADV_DONTNEED)
+        return tokens
 
 
 def sequence_numbers(config, step, micro):

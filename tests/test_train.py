@@ -3,6 +3,7 @@ import json
 import math
 import os
 import random
+import re
 import shlex
 import shutil
 import signal
@@ -293,6 +294,17 @@ def test_a_bin_that_changes_during_the_run_is_not_read_on(data, tmp_path):
     windows = Windows(str(tmp_path / "train.bin"), 32, 1)
     os.truncate(tmp_path / "train.bin", 1000)
     assert "has changed during the run" in refused(windows.read, [0])
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="/proc says what is resident")
+def test_the_pages_of_a_bin_that_were_read_do_not_stay_in_memory(tmp_path):
+    path = str(tmp_path / "train.bin")
+    np.ones(8 << 20, np.uint16).tofile(path)
+    windows = Windows(path, 1024, 1)
+    for n in range(windows.count):
+        assert windows.read([windows.start(n)]).sum() == 1025
+    with open("/proc/self/smaps") as f:
+        assert re.search(rf"{path}\n(?:.*\n)*?Rss: +(\d+) kB", f.read())[1] == "0"
 
 
 def test_memory_that_is_full_is_one_line(data, tmp_path):
