@@ -304,15 +304,18 @@ class Seen:
 
 # ---- sources and worker processes (collect, decontaminate, tokenize) --------------------------------------------------
 
-def files_below(folder, suffixes, exclude):
+def files_below(outermost, suffixes, exclude):
     """Paths of the files with these suffixes below a folder, sorted within each folder, without ever listing all of them at once."""
     def entries(folder):
         try:
             return iter(sorted(os.scandir(folder), key=lambda entry: entry.name))
         except OSError as error:
-            raise SystemExit(f"{folder}: {error.strerror}")
+            if folder == outermost:
+                raise SystemExit(f"{folder}: {error.strerror}")
+            tell_once(f"{folder}: {error.strerror}: left out")
+            return iter(())
 
-    open_folders = [entries(folder)]  # from the outermost to the one being listed: they may be nested deeper than Python's calls
+    open_folders = [entries(outermost)]  # from the outermost to the one being listed: they may be nested deeper than Python's calls
     while open_folders:
         entry = next(open_folders[-1], None)
         if not entry:
@@ -480,7 +483,7 @@ def start_worker(setup, arguments):
 # ---- the client: OpenAI's REST API by hand ---------------------------------------------------------------------------
 
 OPENAI = "https://api.openai.com/v1"
-TRIES = 8
+TRIES = 14  # over some five minutes
 NO_CREDIT = ("insufficient_quota", "credit_balance_exhausted", "billing_hard_limit_reached", "billing_not_active")
 ENDS = ("stop", "eos", "eos_token", "end_turn", "stop_sequence", "complete", "completed")  # how servers say that an answer is whole
 SWAP = {"max_completion_tokens": "max_tokens", "max_tokens": "max_completion_tokens"}  # the new and the old name of one parameter
@@ -598,7 +601,7 @@ class Client:
     def __init__(self, model, temperature=None, max_tokens=1000, reasoning_effort="none", price=(0, 0), budget=math.inf, concurrency=32, timeout=600):
         self.model, self.price, self.budget, self.concurrency, self.timeout = model, price, budget, concurrency, timeout
         # Sent until the server refuses one. Reasoning models think before they answer, at the price of output: not needed here
-        self.base, _, self.query = (os.environ.get("OPENAI_BASE_URL") or OPENAI).strip().partition("?")  # Azure's has an api-version
+        self.base, _, self.query = (os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI).partition("?")  # Azure's has an api-version
         self.base = self.base.rstrip("/")
         limit = "max_completion_tokens" if "openai" in self.base else "max_tokens"  # the new name, which some servers pass over in silence
         self.params = {"temperature": temperature, limit: max_tokens, "reasoning_effort": reasoning_effort}
@@ -707,8 +710,8 @@ class Client:
                 if strange == 3 and self.answered == before:
                     raise SystemExit(f"{self.where} answers, but not as OpenAI's API does: {error['message']}. Correct OPENAI_BASE_URL "
                                      "(most end in /v1), or see what stands between")
-            delay = wait or min(60, 0.5 * 2**attempt) * random.uniform(0.5, 1)
-            if delay > 30 and wait:
+            delay = max(wait or 0, min(60, 0.5 * 2**attempt) * random.uniform(0.5, 1))  # servers say 1 s throughout an outage
+            if wait and delay == wait > 30:
                 print(f"\n{self.where} asks to wait {delay:.0f} s: {error['message']}", file=sys.stderr)
             if status == 429:
                 with self.lock:
@@ -963,9 +966,9 @@ def ask_in_threads(client, items, answers, total):
     pending, failures, interrupted, come = {}, 0, False, queue.SimpleQueue()
     pool = ThreadPoolExecutor(client.concurrency)
 
-    def on_ctrl_c(*_):  # no exception, which could strike between taking an answer and storing it
+    def on_signal(number, _):  # no exception, which could strike between taking an answer and storing it
         nonlocal interrupted
-        if interrupted:
+        if interrupted and number == signal.SIGINT:  # a second Ctrl-C; a closed terminal may send several SIGHUP
             os._exit(130)
         interrupted = True
         come.put(None)
@@ -999,7 +1002,7 @@ def ask_in_threads(client, items, answers, total):
             raise KeyboardInterrupt
         answers.stop_if_useless(client)
 
-    before = {number: signal.signal(number, on_ctrl_c) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, on_signal) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
               if number == signal.SIGINT or signal.getsignal(number) != signal.SIG_IGN}  # nohup ignores SIGHUP
     with tqdm(total=total and max(total, len(answers.done)), initial=len(answers.done), unit="answer", smoothing=0.1) as bar:
         try:
@@ -1052,7 +1055,7 @@ def ask_in_batches(client, items, answers):
 
     while todo or under_way:
         chunks = chunks_for(client, todo, {key for entry in under_way for key in entry["keys"]}, answers)
-        if answers.stopped and len(answers.done) > begun and sum(map(len, chunks)) < len(todo) / 10:
+        if answers.stopped and len(answers.done) > begun and sum(map(len, chunks)) < len(answers.done) / 10:
             chunks = []  # a rest of the budget is not worth another day's wait for a few lines
         for chunk in chunks:
             file = client.call("POST", "/files", need="id", data={"purpose": "batch"},
@@ -1128,6 +1131,9 @@ def ended_batch(client, entry, started, looks):
     except Refused as error:
         if not str(error).startswith("HTTP 404"):
             raise
+    except GaveUp as error:
+        print(f"\r{name}: {error}; asked again", end="", flush=True)
+        return None  # waiting costs nothing
     status = batch["status"] = str(batch.get("status")).lower().replace("canceled", "cancelled")
     done = fields_of(batch.get("request_counts")).get("completed")
     done = done if isinstance(done, int) else None
@@ -1361,7 +1367,7 @@ def collect_task(task):
     for number, item, text in read_items(read_small_file if read is read_file else read, items, first, dropped, corrupt):
         try:
             check_text(text, code=not path.endswith(".xml"))
-            documents.append((hash_text(text), json_line({"text": text, "source": f"{path}:{number}" if path else item})))
+            documents.append((hash_text(text), json_line({"text": text, "source": f"{path}:{number}" if path else os.fsencode(item).decode(errors="replace")})))
         except ValueError as error:
             dropped[str(error)] += 1
     return path, documents, dropped, corrupt
@@ -2434,9 +2440,9 @@ def main(argv):
         if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
             raise SystemExit(f"the disk of {args.out} is full, or your share of it ({error.strerror}): make room (tokenize needs two bytes per token) and "
                              "give the same command again; the answers and blocks of embeddings that were written are kept")
-        if not error.filename:
+        if error.filename is None:
             raise
-        raise SystemExit(f"{error.filename}: {error.strerror}")  # no permission, a file in the place of a folder
+        raise SystemExit(f"{error.filename or repr('')}: {error.strerror}")  # no permission, a file in the place of a folder
     except SystemExit as error:
         if isinstance(error.code, str) and int(os.environ.get("RANK", 0)) > 0:  # under torchrun rank 0 says it
             time.sleep(3)
