@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # phi-1 from start to end ("Textbooks Are All You Need", arXiv 2306.11644), on one node of 8 GPUs with 80 GB each.
-# Every stage continues where it was stopped: give the same command again. Not run yet: it takes 8 GPUs for a day and a half.
+# Every stage continues where it was stopped: give the same command again. Not run yet: it takes 8 H100 about two days (arithmetic).
 #
 # It starts from the raw pool, the encoder and a key, which nobody can ship:
 #   STACK     the Python of The Stack (35M files with StackOverflow's, 35B tokens), a folder of .parquet (pip install pyarrow) or .jsonl.gz
