@@ -2,14 +2,14 @@
 Finetune a pretrained model on exercises ("Textbooks Are All You Need", arXiv 2306.11644, sections 2.2 and 2.3).
 
     torchrun --nproc_per_node=8 finetune.py configs/finetune_phi1.py              # the paper's: phi-1-base -> phi-1
-    python finetune.py configs/finetune_proxy.py --init_from=out/proxy/best.pt
+    python finetune.py configs/finetune_proxy.py                                  # from out/proxy/best.pt
     python finetune.py configs/finetune_phi1.py --init_from=phi-1/ --out_dir=out/mine   # a Hugging Face folder; 29 GB with --micro_batch_size=1
     python finetune.py configs/finetune_phi1.py --plan                            # once init_from is there
 
 Everything is train.py's: the loop, the loader, checkpoints, continuing with the same command. What differs: the weights (and
 with them the shape and the tokenizer) come from init_from, the optimizer starts fresh, and at the end the best of the
-kept checkpoints by validation loss is named. The loss counts every token, the prompt's too: the paper does not say
-otherwise, and its exercises are one flat array of tokens like the pretraining data.
+kept checkpoints by validation loss is named. The loss counts every token, the prompt's too: the paper does not say otherwise, and
+its exercises are one flat array of tokens like the pretraining data.
 """
 import json
 import os

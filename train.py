@@ -173,7 +173,8 @@ def typed(value, want, setting):
         value = float(value) if abs(value) < 1e300 else math.inf
     if want is tuple and type(value) in (int, list):
         value = tuple(value) if type(value) is list else (value,)
-    if any(type(v) is int and abs(v) >= 2**63 for v in (value if type(value) is tuple else (value,))):  # which Python may not even print
+    numbers = value if type(value) is tuple else (value,)
+    if any(type(number) is int and abs(number) >= 2**63 for number in numbers):  # which Python may not even print
         raise SystemExit(f"{setting} is a number of more than 63 bits")
     if type(value) is not want or (want is tuple and not all(type(v) is int for v in value)):
         kind = {tuple: "whole numbers", bool: "True or False", str: "a text", int: "a whole number", float: "a number"}[want]
@@ -248,7 +249,7 @@ class Windows:
     def __init__(self, path, T, seed):
         self.path, self.T, self.seed = path, T, seed
         self.tokens = os.path.getsize(path) // 2
-        self.count = self.tokens // T  # windows in a pass; less than T tokens are left out, other ones in each pass
+        self.count = self.tokens // T  # windows in a pass; fewer than T tokens are left out, others in each pass
         if self.tokens < T + 1:
             raise SystemExit(f"{path} holds {self.tokens:,} tokens, and one window takes {T + 1:,}: tokenize more text"
                              + (", or a larger share for validation with --val" if path.endswith("val.bin") else ""))
@@ -301,11 +302,6 @@ class Machine:
 
     def autocast(self):
         return nullcontext() if self.dtype == torch.float32 else torch.autocast(self.device.type, self.dtype)
-
-    @property
-    def chief(self):
-        """Rank 0 prints and writes the files; all ranks compute the same."""
-        return self.rank == 0
 
     def sum(self, value):
         """The sum of a number over all ranks, as a float on each."""
@@ -419,9 +415,8 @@ def wrap(model, machine):
 
 
 def update(model, optimizer, scaler, data, config, machine, step, lr):
-    """One step: the gradient of this rank's micro-batches, clipped, and AdamW. Returns the mean loss and the norm of the gradient,
-    both on the device and not waited for: one GPU still works through the queue while the next tokens are read (several meet once a
-    step, to learn whether one was told to stop)."""
+    """One step of AdamW with the clipped gradient of all micro-batches. Returns this rank's mean loss and the norm of the gradient as
+    tensors on the device, without waiting for them: the GPU works through its queue while the next tokens are read."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     accumulation = accumulation_of(config, machine.world)
@@ -434,7 +429,7 @@ def update(model, optimizer, scaler, data, config, machine, step, lr):
         tokens = tokens.to(machine.device, non_blocking=True)
         if config.dropout:
             seed_dropout(config, step, number)
-        # ranks exchange gradients once a step, in the last backward; no_sync must cover forward and backward
+        # ranks exchange gradients once a step, in the last backward pass; for the others no_sync has to cover the forward pass, too
         with model.no_sync() if machine.world > 1 and micro < accumulation - 1 else nullcontext():
             with machine.autocast():
                 loss = model(tokens[:, :-1], tokens[:, 1:])[1] / accumulation  # gradients of micro-batches add up: to a mean
@@ -571,7 +566,7 @@ def open_run(config, machine, meta):
             if type(checkpoint.get(key)) is not kind:
                 raise SystemExit(f"{path} is not a whole checkpoint of this train.py: its {key!r} is {checkpoint.get(key)!r}")
         check_same_run(config, checkpoint, meta, machine, path)
-    elif machine.chief and any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
+    elif machine.rank == 0 and any(name.endswith((".pt", ".jsonl")) for name in os.listdir(config.out_dir)):
         raise SystemExit(f"{config.out_dir} holds files of a run but no ckpt.pt to continue from: move them away, or choose "
                          "another --out_dir")
     return checkpoint
@@ -596,13 +591,13 @@ def duration(hours):
 
 
 def estimated_memory(c, parameters, micro_batch_size):
-    """Bytes on each device (of the weights and the optimizer, of each sequence of a micro-batch, of a whole evaluation). c: a PhiConfig"""
-    # The fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes; of several devices, the buckets
-    # that gradients are exchanged in are a second copy of these during the first two steps
+    """Bytes on each device: (weights and optimizer, each sequence of a micro-batch, a whole evaluation). c: a PhiConfig."""
+    # The fp32 weight, its gradient, AdamW's two moments, and the 16-bit copy that autocast makes. (Several devices exchange gradients
+    # in buckets, which in the first two steps are a second copy of them: print_plan says so)
     fixed = (4 + 4 + 8 + 2) * parameters
-    # What compiled code keeps of a token for the backward pass. Of each block in 16 bits: q, k and v before the rotation (v is a view of
-    # all three), q and k after it, and the outputs of attention and fc1; the residual stream in fp32, and two masks of dropout at a byte
-    # per channel. At the end, in 16 bits, the logits and their gradient
+    # What compiled code keeps of a token for the backward pass. Of each block, in 16 bits: q, k and v before the rotation (v is a view
+    # of all three), q and k after it, and the outputs of attention and fc1; in fp32 the residual stream; and two dropout masks of a
+    # byte per channel. At the end, in 16 bits, the logits and their gradient
     block = 2 * ((3 + 2 + 1) * c.n_embd + c.n_inner) + 4 * c.n_embd + 2 * c.n_embd
     token = c.n_layer * block + 2 * 2 * c.vocab_size
     # An evaluation is not compiled: 10 bytes per logit, beside the weights, their 16-bit copy, and 8 for AdamW's moments
@@ -685,7 +680,7 @@ def progress_line(config, step, loss, lr, norm, step_tokens, speed, mfu):
 def train(config, new_model):
     """Run one run to its end, or continue it. new_model() -> (the Phi to start from, its tokenizer or None for any)."""
     machine = set_up_machine(config)
-    device, chief = machine.device, machine.chief
+    device, chief = machine.device, machine.rank == 0  # the chief prints and writes the files; all ranks compute the same
     at = lambda file: os.path.join(config.out_dir, file)
     meta = read_meta(config.data_dir)
 
@@ -693,7 +688,7 @@ def train(config, new_model):
     checkpoint = open_run(config, machine, meta)
     if checkpoint:
         step, best, tokenizer = checkpoint["step"], checkpoint["best"], checkpoint["tokenizer"]
-        if os.path.exists(at("best.pt")):  # may be of an evaluation after ckpt.pt: it happens again, but best.pt stays the best
+        if os.path.exists(at("best.pt")):  # perhaps of an evaluation after ckpt.pt was saved, which is about to be repeated: worse must not replace it
             best = read_checkpoint(at("best.pt"))["best"]
         elif step < config.max_steps:  # it was removed: the next evaluation writes one
             best = {"val_loss": math.inf, "step": 0}
@@ -799,7 +794,7 @@ def train(config, new_model):
         logging = validating or step == 1 or step % config.log_interval == 0
         if logging or saving:
             mean_loss, norm = machine.sum(step_loss) / machine.world, norm.item()  # waits for the GPU
-            overflow_is_skipped = scaler.is_enabled() and scaler.get_scale() > 1e-6  # such a step in fp16; the next is scaled less
+            overflow_is_skipped = scaler.is_enabled() and scaler.get_scale() > 1e-6  # in fp16, where the next step is scaled down
             if not math.isfinite(mean_loss) or not (math.isfinite(norm) or overflow_is_skipped):
                 diverged(f"the loss is {mean_loss} (learning rate {lr:.2e}, gradient norm {norm})")
             if logging:
