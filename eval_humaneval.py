@@ -50,11 +50,11 @@ def parse_args():
                         "greedy scores then move by up to 3 points with the batch size (fp32)")
     args = parser.parse_args()
     for name, low, high in (("limit", 1, None), ("num_samples", 1, None), ("temperature", 0, None), ("top_p", 0, 1),
-                            ("max_new_tokens", 1, None), ("workers", 1, 1024), ("batch_size", 1, None)):
+                            ("max_new_tokens", 1, None), ("workers", 1, 1024), ("batch_size", 1, None), ("seed", 0, None)):
         value = getattr(args, name)
         if value is not None and (not value >= low or (high and value > high) or value == float("inf")):
             parser.error(f"--{name} is {value}; it must be at least {low}" + (f" and at most {high}" if high else ""))
-    if bool(args.samples) + args.oracle + bool(args.paths) != 1 or len(args.paths) != 1 + args.compare and args.paths:
+    if sum(map(bool, (args.samples, args.oracle, args.paths))) != 1 or len(args.paths) not in (0, 2 if args.compare else 1):
         parser.error("name one model, or --samples FILE, or --oracle; or two folders of results with --compare")
     if args.compare and not args.paths:
         parser.error("--compare takes two folders of results")
@@ -71,8 +71,6 @@ def parse_args():
         args.temperature = 0.0 if args.num_samples == 1 else 0.2 if largest == 1 else 0.8
     elif args.temperature == 0 and args.num_samples > 1:
         parser.error(f"--temperature 0 makes {args.num_samples} equal completions: take -n 1, or a temperature above 0")
-    if args.seed < 0:
-        parser.error(f"--seed is {args.seed}; it must be at least 0")
     return args
 
 
@@ -117,11 +115,10 @@ HUMANEVAL_STOPS = ("\nclass ", "\ndef ", "\n#", "\n@", "\nprint", "\nif ", "\n``
 MBPP_STOPS = ("\nassert", '\n"""', "\nprint", "\nif ", "\n<|", "\n```", "<|endoftext|>")
 SHOT_STOPS = ("[DONE]", "\nYou are an expert", "<|endoftext|>")
 
-GITHUB = "https://raw.githubusercontent.com/"
 FILES = {  # file, address, sha256; of mbpp-sanitized the sha256 of its content as json.dumps writes it, whatever its indentation
     "humaneval": ("HumanEval.jsonl.gz", "https://github.com/openai/human-eval/raw/master/data/HumanEval.jsonl.gz",
                   "b796127e635a67f93fb35c04f4cb03cf06f38c8072ee7cee8833d7bee06979ef"),
-    "mbpp": ("mbpp.jsonl", GITHUB + "google-research/google-research/30adf0ec5f35f9609c2f1d896005e184195d9146/mbpp/mbpp.jsonl",
+    "mbpp": ("mbpp.jsonl", "https://raw.githubusercontent.com/google-research/google-research/30adf0ec5f35f9609c2f1d896005e184195d9146/mbpp/mbpp.jsonl",
              "ccf64ceae9c5403bf50a044cb6d505bfd2a2963ee58338ba268fd65beab92a9f"),
     "mbpp-sanitized": ("sanitized-mbpp.json", "https://github.com/google-research/google-research/raw/master/mbpp/sanitized-mbpp.json",
                        "ca95deaa9a01ef0a6f439f88bcf0dd3db3563d22f22aad6cae04ebb9a8d8c8e9"),
@@ -368,7 +365,7 @@ def make_samples(args, model, encoding, problems, prompts, part):
         except torch.OutOfMemoryError:
             raise SystemExit(f"the GPU's memory is full: the same command with a --batch_size below {batch_size} continues")
     meet()
-    return {**{(i, j): None for i in range(len(prompts)) for j in range(args.num_samples)}, **read()}
+    return {(i, j): None for i in range(len(prompts)) for j in range(args.num_samples)} | read()
 
 
 @torch.inference_mode()
