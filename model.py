@@ -129,7 +129,7 @@ class Phi(nn.Module):
     def __init__(self, config):
         super().__init__()
         self.config = config
-        self.tokenizer = None  # the name of the one that it was trained with, where load_model knows it
+        self.tokenizer = None  # the name of the one it was trained with: load_model sets it, for save_pretrained
         # _weight skips nn.Embedding's own init: weights are drawn below, or loaded
         self.embedding = nn.Embedding(config.vocab_size, config.n_embd, _weight=torch.empty(config.vocab_size, config.n_embd))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.n_layer))
@@ -181,8 +181,8 @@ class Phi(nn.Module):
 
     @classmethod
     def from_state(cls, config, state, path):
-        """A model that takes the given tensors as its weights, without drawing random ones first. Where they do not fit, the program
-        ends in a line that names path, where they came from."""
+        """A model whose weights are the given tensors; no random ones are drawn first. Ends the program where they do not fit, naming
+        path, where they came from."""
         with torch.device("meta"):
             model = cls(config)
         try:
@@ -337,7 +337,8 @@ def load_model(path, device="cpu", dtype=None):
         model = Phi.from_pretrained(path)
         ids = model.config.vocab_size
         with open(os.path.join(path, "config.json")) as f:
-            tokenizer = json.load(f).get("phi1_tokenizer", "codegen" if ids >= 50295 else "bytes" if ids == 257 else None)
+            usual = "codegen" if ids >= 50295 else "bytes" if ids == 257 else None
+            tokenizer = json.load(f).get("phi1_tokenizer", usual)  # save_pretrained names one that is not phi-1's
         if tokenizer is None:
             raise SystemExit(f"{path} does not say what its {ids:,} ids stand for: load the checkpoint that it was saved from")
     else:
@@ -367,7 +368,7 @@ def read_checkpoint(path):
 
 
 def one_line(error, most=160):
-    """What an error says, which torch likes to spread over many lines, in at most so many characters of one."""
+    """An error's message, which torch likes to spread over many lines, as one line of at most so many characters."""
     return " ".join(str(error).split())[:most]
 
 

@@ -134,9 +134,9 @@ class Task(NamedTuple):
         return source, FILTERS[source.makes][self.filter], mapped, REDUCTIONS[mapped.makes][self.reduction]
 
     def is_held_out(self, seed):
-        """An eighth of those combinations of a filter, a map and a reduction in which the first two do something: drawn by hash, for all sources."""
-        whole = "all" != self.filter and "same" != self.map
-        return whole and hashlib.sha256(f"{seed} {self.filter} {self.map} {self.reduction}".encode()).digest()[0] < 32
+        """One in eight combinations of filter, map and reduction, whatever the source: drawn by hash among those whose filter and map do something."""
+        drawn = hashlib.sha256(f"{seed} {self.filter} {self.map} {self.reduction}".encode()).digest()[0] < 256 // 8
+        return drawn and self.filter != "all" and self.map != "same"
 
 
 def code_of(task, words):
