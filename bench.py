@@ -103,9 +103,10 @@ def train(args, *settings):
     config, _ = load_config(TrainConfig, [args.config, *settings, "--out_dir=none"])
     config.batch_size = config.micro_batch_size * args.accumulation
     machine, shape = set_up_machine(config), config.model_config()
-    for kernel in ("cudnn", "flash", "mem_efficient", "math") if args.attention else ():
-        getattr(torch.backends.cuda, f"enable_{kernel}_sdp")(args.attention in kernel)
+    if args.attention:
         torch._functorch.config.enable_autograd_cache = False  # on disk, from runs with other kernels: its keys do not name them
+        for kernel in ("cudnn", "flash", "mem_efficient", "math"):
+            getattr(torch.backends.cuda, f"enable_{kernel}_sdp")(args.attention in kernel)
     device, step_tokens = machine.device, config.batch_size * shape.context
     flops, peak = flops_per_token(shape, shape.context), peak_flops(device)
     print(f"machine  {machine.note}\n"
@@ -123,8 +124,7 @@ def train(args, *settings):
         for peer in args.against:
             make = transformers_step if peer == "transformers" else nanogpt_step
             steps[os.path.basename(os.path.normpath(peer))] = make(peer, shape, config, machine, data)
-        rows = []
-        first = {}
+        rows, first = [], {}
         for name, step in steps.items():
             first[name] = seconds_of(step, 1, device)  # compiles, and allocates AdamW's moments
             torch._functorch.config.ban_recompute_materialized_backward = True  # torch's default, for the peers
