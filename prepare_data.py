@@ -600,15 +600,10 @@ class Client:
     """
     def __init__(self, model, temperature=None, max_tokens=1000, reasoning_effort="none", price=(0, 0), budget=math.inf, concurrency=32, timeout=600):
         self.model, self.price, self.budget, self.concurrency, self.timeout = model, price, budget, concurrency, timeout
-        # Sent until the server refuses one. Reasoning models think before they answer, at the price of output: not needed here
         self.base, _, self.query = (os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI).partition("?")  # Azure's has an api-version
         self.base = self.base.rstrip("/")
-        limit = "max_completion_tokens" if "openai" in self.base else "max_tokens"  # the new name, which some servers pass over in silence
-        self.params = {"temperature": temperature, limit: max_tokens, "reasoning_effort": reasoning_effort}
-        self.params = {name: value for name, value in self.params.items() if value not in (None, "")}
-        self.settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": reasoning_effort}
-        self.key = os.environ.get("OPENAI_API_KEY", "").strip()
         self.where = re.sub("//[^/]*@", "//", self.base)  # as shown to the user: without a password
+        self.key = os.environ.get("OPENAI_API_KEY", "").strip()
         if not self.key and self.base == OPENAI:
             raise SystemExit("no key: export OPENAI_API_KEY=...; a local server needs none, only its address: "
                              "export OPENAI_BASE_URL=http://localhost:8000/v1")
@@ -616,6 +611,12 @@ class Client:
                                                                                       ("OpenAI-Project", "OPENAI_PROJECT_ID"))}
         if not all(value.isascii() and value.isprintable() for value in (self.key, *self.headers.values())):
             raise SystemExit("OPENAI_API_KEY, OPENAI_ORG_ID or OPENAI_PROJECT_ID holds a character that none has: copy it again")
+        # Sent with each prompt until the server refuses one of them. Reasoning models think before they answer, at the price of output:
+        # not needed here. The limit goes by its new name to OpenAI's servers only: some others pass that over in silence
+        limit = "max_completion_tokens" if "openai" in self.base else "max_tokens"
+        params = {"temperature": temperature, limit: max_tokens, "reasoning_effort": reasoning_effort}
+        self.params = {name: value for name, value in params.items() if value not in (None, "")}
+        self.settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": reasoning_effort}
         self.local, self.lock, self.stopping = threading.local(), threading.Lock(), threading.Event()
         self.resume_at, self.answered, self.refused = 0.0, 0, set()
 
@@ -1266,9 +1267,9 @@ EXPECTED = {"annotate": 90, "textbooks": 1100, "exercises": 230}     # tokens of
 
 
 def make(args, items, keep, dropped, about_prompts, per_answer=1):
-    """Ask for items one after the other, in order, until `count` documents are kept, and write them to --out. keep(records)
-    yields the documents (dicts) of some answers and counts in `dropped` what it leaves out. Ends the program
-    where about_prompts, what prompts are made of, is not that of the answers so far. Returns how many documents are kept, None after a dry run."""
+    """Ask the `items` in order until --count documents are kept, and write these to --out. keep(records) yields the documents (dicts) of
+    some answers, and counts in `dropped` what it leaves out. about_prompts: all that prompts are made of; the program ends where the answers
+    on disk were made of something else. per_answer: documents that one answer should hold. Returns how many are kept, None after a dry run."""
     price = args.price or PRICES.get(args.model)
     if args.dry_run:
         return dry_run(args, items, price, per_answer)
@@ -1296,7 +1297,7 @@ def make(args, items, keep, dropped, about_prompts, per_answer=1):
             for document in itertools.islice(keep(answers.read()), args.count - kept):
                 out.write(json_line(document))
                 kept += 1
-            more = next(items, None)  # look whether there is another prompt, and put it back
+            more = next(items, None)  # is there another prompt? It is put back
             items = itertools.chain([more], items)
             if answers.stopped or not more or kept == before:
                 break
