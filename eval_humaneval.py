@@ -558,9 +558,8 @@ def compare(folders):
     p = sign_test(only_a, only_b)
     print(f"p         {p:.3g}: the chance of a split at least as uneven as {only_a} to {only_b} if A and B were equally good (exact sign "
           f"test, McNemar's); chance alone {'hardly explains' if p < 0.05 else 'may explain'} the difference")
-    other = [name for name in {**settings_a, **settings_b} if settings_a.get(name) != settings_b.get(name)]
-    other = [name for name in other if name not in ("weights_sha256", "step", "samples_sha256")]
-    if other:
+    of_the_model = ("weights_sha256", "step", "samples_sha256")
+    if other := [name for name in {**settings_a, **settings_b} if name not in of_the_model and settings_a.get(name) != settings_b.get(name)]:
         print(f"note      the runs differ in more than the model: {', '.join(other)}")
 
 
@@ -666,9 +665,9 @@ def name_some(names):
 def default_folder(args, settings):
     """results/NAME for this model (or file of samples), benchmark and settings: phi1-ckpt-24000-humaneval-n50-t0.2"""
     path = os.path.abspath(args.samples or args.paths[0])
-    words = [os.path.basename(path).split(".")[0]] if os.path.isfile(path) else [os.path.basename(path)]
+    words = [os.path.basename(path)]
     if os.path.isfile(path):
-        words.insert(0, os.path.basename(os.path.dirname(path)))
+        words = [os.path.basename(os.path.dirname(path)), words[0].split(".")[0]]
     if settings.get("step") is not None and f"_{settings['step']}" not in words[-1]:
         words.append(str(settings["step"]))
     words += [os.path.basename(args.benchmark).split(".")[0], f"first{args.limit}" * bool(args.limit), "3shot" * (args.shots == 3),

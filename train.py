@@ -222,7 +222,7 @@ def read_meta(data_dir):
             if type(value) is not kind:
                 raise ValueError(f"{value!r} where {kind.__name__} belongs")
     except (FileNotFoundError, NotADirectoryError):
-        if os.path.isfile(data_dir) or os.path.isdir(data_dir) and os.listdir(data_dir):
+        if os.path.isfile(data_dir) or os.path.isdir(data_dir) and os.listdir(data_dir):  # the text itself, it seems
             raise SystemExit(f"{path} is not there: text is tokenized first: python prepare_data.py tokenize {data_dir} --out data/NAME, "
                              "then --data_dir=data/NAME")
         raise SystemExit(f"{path} is not there (seen from {os.getcwd()}); make it: python prepare_data.py tokenize CODE_FOLDER "
