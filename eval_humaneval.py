@@ -100,7 +100,7 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from tqdm import tqdm
 
-from model import DTYPES, load_model, pick_device, read_checkpoint
+from model import DTYPES, load_model, memory_is_full, pick_device, read_checkpoint
 from sample import generate
 from sandbox import Program, Sandbox, SandboxError, Verdict
 from tokenizer import load_tokenizer
@@ -332,7 +332,7 @@ def make_samples(args, model, encoding, problems, prompts, part):
     """{(i, j): text of sample j of problem i, None where the prompt does not fit}. Ranks share the problems. Each finished sample
     is on disk at once, in the rank's own file, and is not made again."""
     def read():
-        paths = glob.glob(os.path.join(part, "samples.*.jsonl"))
+        paths = glob.glob(os.path.join(glob.escape(part), "samples.*.jsonl"))
         return {(row["i"], row["j"]): row["text"] for path in paths for row in whole_lines(path)}
 
     made, tokens = read(), {}
@@ -362,10 +362,15 @@ def make_samples(args, model, encoding, problems, prompts, part):
                 speed = count / (bar.format_dict["elapsed"] or 1)
                 bar.set_postfix_str(f"{speed:,.0f} tok/s" + f" on each of {WORLD} ranks" * (WORLD > 1), refresh=False)
                 bar.update()
-        except torch.OutOfMemoryError:
-            raise SystemExit(f"the GPU's memory is full: the same command with a --batch_size below {batch_size} continues")
+        except (RuntimeError, MemoryError) as error:
+            if not memory_is_full(error):
+                raise
+            raise SystemExit(f"the memory is full: the same command with a --batch_size below {batch_size} continues")
     meet()
-    return {(i, j): None for i in range(len(prompts)) for j in range(args.num_samples)} | read()
+    made = read()
+    if missing := [problems[i].task_id for i in fitting for j in range(args.num_samples) if (i, j) not in made]:
+        raise SystemExit(f"{part} lacks samples for {missing[0]} that were made: something else writes there. The same command makes them again")
+    return {(i, j): None for i in range(len(prompts)) for j in range(args.num_samples)} | made
 
 
 @torch.inference_mode()

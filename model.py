@@ -255,9 +255,10 @@ class Linear(nn.Linear):
     packed = None
 
     def forward(self, x):
-        if self.packed is None or x.dtype != self.weight.dtype or torch.is_grad_enabled() or torch.compiler.is_compiling():
+        packed = self.packed if torch.is_inference_mode_enabled() and x.dtype == self.weight.dtype else None
+        if packed is None or torch.compiler.is_compiling():
             return super().forward(x)
-        return torch.ops.mkldnn._linear_pointwise(x, *self.packed, "none", [], "")
+        return torch.ops.mkldnn._linear_pointwise(x, *packed, "none", [], "")
 
 
 @contextlib.contextmanager

@@ -386,8 +386,8 @@ def test_sampled_text_depends_neither_on_the_batch_nor_on_the_ranks(own, box, ch
 
 def test_a_killed_run_continues_to_the_same_files_and_refuses_other_settings(own, box, checkpoint, monkeypatch, capsys):
     settings = [checkpoint, "--benchmark", own, "-n", 4, "--temperature", 0.7, "--max_new_tokens", 150, "--batch_size", 2]
-    part = Path("killed/part/samples.0.jsonl")
-    process = command(*settings, "--out", "killed")
+    part = Path("killed [1]/part/samples.0.jsonl")
+    process = command(*settings, "--out", "killed [1]")
     deadline = time.time() + 60
     while time.time() < deadline and not (part.exists() and part.read_bytes().count(b"\n") >= 5):
         time.sleep(0.005)
@@ -396,28 +396,28 @@ def test_a_killed_run_continues_to_the_same_files_and_refuses_other_settings(own
     kept = part.read_bytes().splitlines(keepends=True)
     assert 5 <= len(kept) < 24, "killed in the middle"
     part.write_bytes(b"".join(kept[:5]) + b"\0\0\0\0\0\n" + kept[4][:20])  # in the middle of the second problem, damaged and torn
-    Path("killed", "samples.jsonl.123.tmp").write_text("half")  # of a kill or a full disk at the end
-    Path("killed", "mine.tmp").write_text("a user's")
+    Path("killed [1]", "samples.jsonl.123.tmp").write_text("half")  # of a kill or a full disk at the end
+    Path("killed [1]", "mine.tmp").write_text("a user's")
 
     with pytest.raises(SystemExit, match="was made with seed = 1337, and now it is 1: choose another --out"):
-        run(monkeypatch, *settings, "--out", "killed", "--seed", 1)
+        run(monkeypatch, *settings, "--out", "killed [1]", "--seed", 1)
     made = []
     monkeypatch.setattr(ev, "generate", lambda *args, real=ev.generate: made.extend(args[-1]) or real(*args))
-    run(monkeypatch, *settings, "--out", "killed")
+    run(monkeypatch, *settings, "--out", "killed [1]")
     assert len(made) == 24 - 5, "what was there is not made again"
     run(monkeypatch, *settings, "--out", "whole")
-    assert contents("killed") == {**contents("whole"), "mine.tmp": b"a user's"}
+    assert contents("killed [1]") == {**contents("whole"), "mine.tmp": b"a user's"}
 
     before = contents("whole")
     capsys.readouterr()
     run(monkeypatch, *settings, "--out", "whole")
     assert "whole is finished" in capsys.readouterr().out and contents("whole") == before
-    Path("killed", "results.jsonl").write_bytes(b"".join(before["results.jsonl"].splitlines(keepends=True)[:2]))
+    Path("killed [1]", "results.jsonl").write_bytes(b"".join(before["results.jsonl"].splitlines(keepends=True)[:2]))
     with pytest.raises(SystemExit, match="has 2 problems of 6"):
-        run(monkeypatch, *settings, "--out", "killed")
-    Path("killed", "results.jsonl").write_bytes(before["results.jsonl"].replace(b'"n"', b'"m"'))
+        run(monkeypatch, *settings, "--out", "killed [1]")
+    Path("killed [1]", "results.jsonl").write_bytes(before["results.jsonl"].replace(b'"n"', b'"m"'))
     with pytest.raises(SystemExit, match="was changed since"):
-        run(monkeypatch, *settings, "--out", "killed")
+        run(monkeypatch, *settings, "--out", "killed [1]")
     with pytest.raises(SystemExit, match="was made with eot = False"):
         run(monkeypatch, *settings, "--out", "whole", "--eot")
     with pytest.raises(SystemExit, match="holds files, but no run"):

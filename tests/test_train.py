@@ -328,6 +328,20 @@ def test_compiled_training_equals_uncompiled_to_rounding(data, tmp_path):
         assert a == pytest.approx(b, rel=1e-4) if a[1] else a == b
 
 
+def test_compiled_code_adds_up_an_embeddings_gradient_in_the_same_order_every_time(data, tmp_path):
+    if not shutil.which("g++"):
+        pytest.skip("torch.compile needs a C++ compiler on a CPU, and g++ is not there")
+    set_up_machine(load_config(TrainConfig, tiny_run(data, tmp_path / "run"))[0])
+    weight, idx, dy = torch.zeros(5, 32, requires_grad=True), torch.randint(5, (64, 128)), torch.randn(64, 128, 32)
+    multiplied = torch.compile(lambda: (torch.nn.functional.embedding(idx, weight) * dy).sum())
+    torch.set_num_threads(2)
+    try:
+        gradients = [torch.autograd.grad(multiplied(), weight)[0] for _ in range(50)]
+    finally:
+        torch.set_num_threads(1)
+    assert all(torch.equal(gradient, gradients[0]) for gradient in gradients)
+
+
 # ---- finetuning ------------------------------------------------------------------------------------------------------
 
 def finetuning(data, folder, start):
