@@ -45,7 +45,6 @@ import random
 import re
 import shutil
 import signal
-import socket
 import struct
 import sys
 import sysconfig
@@ -640,11 +639,9 @@ class Client:
         url = self.base + path + (("&" if "?" in path else "?") + self.query if self.query else "")
         stored = path.startswith("/files/")  # may lie elsewhere; requests keeps our key from there
         with self.session().request(method, url, timeout=(connect, timeout), allow_redirects=stored, stream=True, **kwargs) as response:
-            connection = response.raw.connection  # None once a short answer is there
-
             def hang_up():
-                with suppress(OSError, AttributeError):
-                    connection.sock.shutdown(socket.SHUT_RDWR)
+                with suppress(Exception):  # the answer has just come to its end, or urllib3 is older than 2.3
+                    response.raw.shutdown()
             timer = threading.Timer(timeout, hang_up)
             timer.daemon = True
             timer.start()
@@ -1045,7 +1042,7 @@ def ask_in_batches(client, items, answers):
     """The same through the Batch API. What is on its way is noted beside the answers, in .batches.json, before each step that
     costs: {"settings", "batches": [{"keys": {key: about}, "file": id of the uploaded file, "tried": was the batch asked for, "batch": its id}, ...]}."""
     note, todo, begun = batches_of(answers), {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
-    under_way, gone = noted_batches(client, note, todo, answers), []
+    under_way, gone, most = noted_batches(client, note, todo, answers), [], None
 
     def save():
         if under_way or gone:
@@ -1058,6 +1055,8 @@ def ask_in_batches(client, items, answers):
         chunks = chunks_for(client, todo, {key for entry in under_way for key in entry["keys"]}, answers)
         if answers.stopped and len(answers.done) > begun and sum(map(len, chunks)) < len(answers.done) / 10:
             chunks = []  # a rest of the budget is not worth another day's wait for a few lines
+        if most:
+            chunks = [dict(itertools.islice(chunk.items(), most)) for chunk in chunks[:1] if not under_way]
         for chunk in chunks:
             file = client.call("POST", "/files", need="id", data={"purpose": "batch"},
                                files={"file": ("prompts.jsonl", b"".join(chunk.values()), "application/jsonl")})["id"]
@@ -1068,6 +1067,7 @@ def ask_in_batches(client, items, answers):
         save()
         if not under_way and not refused:
             break
+        largest = max((len(entry["keys"]) for entry in under_way), default=0)
         lines_before, refused_before, started, looks = answers.lines, set(client.refused), time.time(), Counter()
         reason, cancelled, pause = "", "", 0.25
         while under_way:
@@ -1094,7 +1094,10 @@ def ask_in_batches(client, items, answers):
                              f"OPENAI_BASE_URL that began it, the same command picks it up. If it is gone for good, remove {note}: then they are asked anew")
         if todo and cancelled:
             raise SystemExit(f"{client.where}: {cancelled} was cancelled. The same command asks anew what it did not answer")
-        if todo and answers.lines == lines_before and client.refused == refused_before:
+        if todo and answers.lines == lines_before and re.search("(?i)token.?limit|enqueued", reason) and largest > 100:
+            most = largest // 2  # OpenAI's new accounts may have a few hundred lines waiting
+            print(f"{one_line(reason)}: the next batches are of {most:,} lines, one at a time")
+        elif todo and answers.lines == lines_before and client.refused == refused_before:
             raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again; a smaller "
                              "--count makes smaller ones")
 
@@ -1791,7 +1794,8 @@ def exercise_items(args):
         yield EXERCISES.format(count=args.per_call, names="\n".join(names), topic=topic), {"topic": topic}
 
 
-FENCE = re.compile(r"^[ \t]*(?:(?:[-*]|\**\d+\.\**)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.S | re.M)
+FENCE = re.compile(r"^[^\S\n]*(?:(?:[-*+•]|(?:#+ )?\**\d+[.)]\**|\*\*[^\n`*]*\*\*)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.S | re.M)
+BARE = re.compile(r"^(?:(?:from|import|@)[^\n]*\n+)*def [^\n]*\n(?:[ \t][^\n]*\n|\)[^\n]*\n|\n)+", re.M)  # a function among prose
 WRAPPED = re.compile(r"\s*(?:`{3,}|~{3,})[ \t]*(?:markdown|md)[ \t]*\n(.*?)(?:\n[ \t]*(?:`{3,}|~{3,})\s*)?", re.S)  # a whole answer in one fence
 
 
@@ -1802,8 +1806,10 @@ def exercises_in(answer):
     fences = re.findall(r"(?m)^[ \t]*(?:`{3,}|~{3,})[ \t]*(\S*)", wrapped[1]) if wrapped else []
     if fences and fences[0]:  # the next fence opens a block of a language, and does not close this one
         answer = wrapped[1]
-    for block in [block for _, block in FENCE.findall(answer)] or [answer]:
-        block = textwrap.dedent(block)
+    blocks = [block for _, block in FENCE.findall(answer)]
+    if not blocks:
+        blocks = [answer] if parsed(answer) else BARE.findall(answer + "\n") or [answer]
+    for block in map(textwrap.dedent, blocks):
         tree = parsed(block)
         functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))] if tree else []
         if not functions:
@@ -1878,6 +1884,8 @@ def examples_of(doc):
     lines = []
     for example in examples:
         source, want = example.source.rstrip(), example.want.strip()
+        if example.options.get(doctest.SKIP):
+            continue
         if example.exc_msg is not None:
             name = re.split(r"[:\s]", example.exc_msg)[0]
             if isinstance(kind := getattr(builtins, name, None), type) and issubclass(kind, Exception) and parsed(source):
@@ -1889,17 +1897,18 @@ def examples_of(doc):
             lines.append(f"assert ({ast.unparse(value)}) is None")
         elif not value and not want:
             lines.append(source)  # a statement: it has to run
-        elif not value:  # a loop that prints, two statements on a line: what a console shows
+        elif not value or example.options or isinstance(value, ast.Call) and ast.unparse(value.func) == "print":
+            # a loop that prints, two statements on a line, # doctest: +ELLIPSIS: what a console shows
             options = sum(flag for flag, on in example.options.items() if on)
             lines.append("import contextlib as _contextlib, doctest as _doctest, io as _io\nwith _contextlib.redirect_stdout(_io.StringIO()) as _shown:\n"
                          f"    exec(compile({example.source!r}, 'example', 'single'), globals())\n"
                          f"assert _doctest.OutputChecker().check_output({example.want!r}, _shown.getvalue(), {options})")
-        elif isinstance(value, ast.Call) and ast.unparse(value.func) == "print" and not value.keywords:
-            lines.append(f"assert ' '.join(map(str, [{', '.join(map(ast.unparse, value.args))}])) == {want!r}")
         else:
             try:
-                ast.literal_eval(want)
-                lines.append(f"assert ({ast.unparse(value)}) == ({ast.unparse(ast.parse(want, mode='eval'))})")
+                counted = re.fullmatch(r"(?:Counter|OrderedDict|defaultdict)\((?:<.*>, )?(.*)\)", want, re.S)
+                kind, literal = ("dict", counted[1] or "{}") if counted else ("", want)  # it equals the dict, and crosses the sandbox as one
+                ast.literal_eval(literal)
+                lines.append(f"assert ({ast.unparse(value)}) == {kind}({ast.unparse(ast.parse(literal, mode='eval'))})")
             except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # TypeError: {[1], [2]}
                 lines.append(f"assert repr({ast.unparse(value)}) == {want!r}")
     return "\n".join(lines)
@@ -2152,6 +2161,8 @@ def decontaminate(args):
                 bar.update(size)
         seconds, similar = max(time.time() - started, 1e-9), beside(args.out, ".similar.jsonl")
         tell_corrupt(args.exercises, corrupt)
+        if not counts["exercises"]:
+            raise SystemExit(f"{args.exercises} holds no exercise")
         rows = []
         for task, (rate, number, text) in sorted(best.items()):
             stages[task].update(["syntax"] * (rate >= args.tau > 0))

@@ -4,6 +4,7 @@ import ast
 import errno
 import gc
 import gzip
+import itertools
 import json
 import os
 import random
@@ -16,6 +17,7 @@ import time
 from collections import Counter
 from dataclasses import asdict
 from email.utils import formatdate
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -191,7 +193,8 @@ def test_the_cost_of_an_attempt_counts_even_if_the_next_one_fails_and_whatever_t
     assert len(spent) == 1 and spent[0]["again"] and spent[0]["usd"] > 0  # the budget is reached, no other prompt was asked
 
 
-def test_an_answer_that_drips_in_has_as_long_as_any_other(tmp_path, client):
+@pytest.mark.parametrize("connection", ["keep-alive", "close"])
+def test_an_answer_that_drips_in_has_as_long_as_any_other(tmp_path, client, connection):
     with FakeOpenAI() as server:
         send = server.send
 
@@ -201,6 +204,7 @@ def test_an_answer_that_drips_in_has_as_long_as_any_other(tmp_path, client):
             server.failed["drips"] += 1
             handler.send_response(200)
             handler.send_header("Content-Length", "1000")
+            handler.send_header("Connection", connection)
             handler.end_headers()
             for _ in range(100):
                 handler.wfile.write(b" ")
@@ -339,8 +343,8 @@ def test_a_corrupt_line_among_the_answers_is_named_and_asked_again(tmp_path, cli
     assert "1 corrupt lines left out: 5 (not JSON)" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_keeps_what_was_under_way(tmp_path, number):
+@pytest.mark.parametrize("numbers", [[signal.SIGINT], [signal.SIGTERM], [signal.SIGHUP, signal.SIGHUP], [signal.SIGHUP, signal.SIGTERM]])
+def test_a_signal_keeps_what_was_under_way(tmp_path, numbers):
     with FakeOpenAI(answer=lambda prompt: f"On {hash(prompt)}", delay=0.3) as server:
         send = server.chat
 
@@ -352,9 +356,14 @@ def test_a_signal_keeps_what_was_under_way(tmp_path, number):
         process = start(server, "textbooks", "--count", 1000, "--model", "fake-1", "--concurrency", 16, "--out", tmp_path / "t.jsonl")
         while sum(server.answered.values()) < 20:
             time.sleep(0.05)
-        process.send_signal(number)
+        for number in numbers:  # a shell may pass on the SIGHUP of a closed terminal that the kernel sends as well
+            process.send_signal(number)
+            time.sleep(0.05)
         output = process.communicate(timeout=10)[0]
-        assert process.returncode == 1 and "interrupted" in output and "the same command goes on" in output
+        if numbers[1:] and process.returncode < 0:  # the second came when all was stored
+            assert -process.returncode == numbers[1]
+        else:
+            assert process.returncode == 1 and "interrupted" in output and "the same command goes on" in output
         assert len(rows(tmp_path / "t.answers.jsonl")) - 1 == sum(server.answered.values())
 
 
@@ -538,6 +547,43 @@ def quick(monkeypatch):
     return waited
 
 
+def test_batches_become_smaller_where_the_server_lets_fewer_lines_wait(tmp_path, client, quick, capsys):
+    with FakeOpenAI() as server:
+        shown, sizes = server.shown, []
+
+        def limited(batch, poll=False):
+            lines = len(server.files[batch["input_file_id"]].splitlines())
+            if lines <= 150:
+                return shown(batch, poll)
+            sizes.append(lines)
+            return {"id": batch["id"], "input_file_id": batch["input_file_id"], "status": "failed", "request_counts": {"total": 0, "completed": 0, "failed": 0},
+                    "errors": {"data": [{"code": "token_limit_exceeded", "message": "Enqueued token limit reached for fake-1. Limit: 9,000 enqueued tokens."}]}}
+        server.shown = limited
+        answers = ask_all(client(server), words(500), str(tmp_path / "a.answers.jsonl"), batch=True)
+        assert len(answers.done) == 500 and max(server.answered.values()) == 1 and sorted(set(sizes)) == [250, 500]
+    assert "the next batches are of 125 lines, one at a time" in capsys.readouterr().out
+
+
+def test_a_batch_is_waited_for_through_an_outage_of_the_server(tmp_path, client, quick):
+    with FakeOpenAI(batch_polls=3) as server:
+        reply, failing = server.reply, itertools.count()
+
+        def out_of_order(handler, data):
+            if "/batches/" in handler.path and next(failing) < 50:
+                return server.fail(handler, "503", {})
+            return reply(handler, data)
+        server.reply = out_of_order
+        assert len(ask_all(client(server), words(20), str(tmp_path / "a.answers.jsonl"), batch=True).done) == 20
+
+
+def test_a_wait_that_the_server_names_does_not_shorten_ours(tmp_path, client, quick):
+    with FakeOpenAI() as server:
+        failing, chat = itertools.count(), server.chat
+        server.chat = lambda handler, body, fault: server.error(handler, 503, "Busy", headers=[("Retry-After", "0.05")]) if next(failing) < 8 else chat(handler, body, fault)
+        assert len(ask_all(client(server, concurrency=1), words(1), str(tmp_path / "a.jsonl")).done) == 1
+    assert sum(quick) > 20  # 0.05 s are what it names
+
+
 @pytest.mark.parametrize("status, counts", [("completed", False), ("expired", True), ("completed", True), ("completed", None)])
 def test_a_batch_that_names_its_files_later_is_looked_at_again_and_paid_once(tmp_path, client, quick, status, counts):
     with FakeOpenAI() as server:
@@ -650,6 +696,32 @@ def test_a_batch_larger_than_the_budget_is_cut_to_it(tmp_path, client):
 
 
 # ---- collect ---------------------------------------------------------------------------------------------------------
+
+def test_a_folder_that_cannot_be_listed_is_left_out_and_named_and_a_name_that_is_no_utf8_becomes_readable(tmp_path, monkeypatch, capsys):
+    for name in (b"a.py", b"closed/b.py", b"c\xff.py"):
+        path = os.path.join(os.fsencode(tmp_path / "code"), name)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        Path(os.fsdecode(path)).write_text(f"x = {len(name)}\n")
+    scandir = os.scandir
+
+    def guarded(folder):
+        if str(folder).endswith("closed"):
+            raise PermissionError(errno.EACCES, "Permission denied", folder)
+        return scandir(folder)
+    monkeypatch.setattr(os, "scandir", guarded)
+    prepare_data.main(["collect", str(tmp_path / "code"), "--workers", "1", "--out", str(tmp_path / "o.jsonl")])
+    assert "code/closed: Permission denied: left out" in capsys.readouterr().out
+    assert [row["source"].rsplit("/")[-1] for row in rows(tmp_path / "o.jsonl")] == ["a.py", "c\ufffd.py"]
+    with pytest.raises(SystemExit, match="closed: Permission denied"):
+        prepare_data.main(["collect", str(tmp_path / "code" / "closed"), "--out", str(tmp_path / "p.jsonl")])
+
+
+def test_a_file_without_one_exercise_is_not_decontaminated(tmp_path):
+    (tmp_path / "e.jsonl").write_text("no json\n")
+    with pytest.raises(SystemExit, match="e.jsonl holds no exercise"):
+        prepare_data.main(["decontaminate", str(tmp_path / "e.jsonl"), "--against", os.path.join(ROOT, "problems", "unseen.jsonl"), "--workers", "1", "--out", str(tmp_path / "o.jsonl")])
+    assert not (tmp_path / "o.jsonl").exists()
+
 
 POSTS = """<?xml version="1.0" encoding="utf-8"?>
 <posts>
@@ -937,7 +1009,7 @@ def count_above(values: List[int], limit: int) -> int:
     0
     """
     return sum(value > limit for value in values)  # a comment
-''', "assert (count_above([1, 5, 7], 4)) == (2)\nassert ' '.join(map(str, [count_above([], 0)])) == '0'")]
+''', prepare_data.examples_of(">>> count_above([1, 5, 7], 4)\n2\n>>> print(count_above([], 0))\n0"))]
 
 
 def test_an_answer_with_the_line_ends_of_windows_holds_the_same_exercises():
@@ -946,10 +1018,11 @@ def test_an_answer_with_the_line_ends_of_windows_holds_the_same_exercises():
 
 
 @pytest.mark.parametrize("example, test", [
-    ("print(f(1), f(2))\n1 2", "assert ' '.join(map(str, [f(1), f(2)])) == '1 2'"), ("print(*f(2))\n1 2", "assert ' '.join(map(str, [*f(2)])) == '1 2'"),
     ("x = f(1)", "x = f(1)"), ("f(1)\n<f>", "assert repr(f(1)) == '<f>'"),
     ("f(1)\n1", "assert (f(1)) == (1)"), ("f(1)  # easy\n1  # one", "assert (f(1)) == (1)"),
     ("f(1)", "assert (f(1)) is None"), ("f(1)\nTraceback (most recent call last):\n    ...\nValueError: no", "try:\n    f(1)\nexcept ValueError:\n    pass\nelse:\n    raise AssertionError('no ValueError')"),
+    ("f(1)\nCounter({'a': 2})", "assert (f(1)) == dict({'a': 2})"), ("f(1)\nCounter()", "assert (f(1)) == dict({})"), ("f(1)  # doctest: +SKIP\n3", ""),
+    ("f(1)\nOrderedDict([(1, 2)])", "assert (f(1)) == dict([(1, 2)])"), ("f(1)\ndefaultdict(<class 'int'>, {1: 2})", "assert (f(1)) == dict({1: 2})"),
     ("f(1)\n{[1], [2]}", "assert repr(f(1)) == '{[1], [2]}'"), ("f(1)\n{[1]: 2}", "assert repr(f(1)) == '{[1]: 2}'")])
 def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(example, test):
     assert prepare_data.examples_of(f">>> {example}\n") == test
@@ -959,12 +1032,40 @@ def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(exampl
     (">>> for k in range(2):\n...     print(f(k))\n0\n2", True), (">>> for k in range(2):\n...     print(f(k))\n999\n998", False),
     (">>> a = f(1); a\n2", True), (">>> a = f(1); a\n777", False), (">>> a = f(2)\n>>> a\n4", True),
     (">>> shown = 1\n>>> for i in [1]: print(shown)\n1", True), (">>> for i in 1, 2: print('\\n' * (2 - i))\n<BLANKLINE>\n<BLANKLINE>\n<BLANKLINE>", True),
-    (">>> for i in range(3): print(i, i)  # doctest: +NORMALIZE_WHITESPACE\n0   0\n1   1\n2   2", True)])
-def test_what_an_example_of_several_statements_shows_is_compared(example, holds):
+    (">>> for i in range(3): print(i, i)  # doctest: +NORMALIZE_WHITESPACE\n0   0\n1   1\n2   2", True),
+    (">>> print(f(1), f(2))\n2 4", True), (">>> print(*[f(1), f(2)], sep='-')\n2-4", True), (">>> print(f(1))\n3", False),
+    (">>> [f(n) for n in range(99)]  # doctest: +ELLIPSIS\n[0, 2, ..., 196]", True), (">>> f([1])  # doctest: +ELLIPSIS\n[2, ...]", False)])
+def test_what_an_example_shows_is_compared_where_it_is_not_one_value(example, holds):
     test = prepare_data.examples_of(f"Text.\n\n{example}\n")
     with Sandbox(1) as box:
         (_, verdict), = box.judge([Program("def f(x): return 2 * x", test, "f")])
     assert verdict.status == ("passed" if holds else "failed")
+
+
+@pytest.mark.parametrize("head", ["- ", "2. ", "1) ", "+ ", "• ", "**Exercise 1:** ", "#### 1. ", "\xa0"])
+def test_a_fence_may_stand_behind_a_number_or_a_title(head):
+    block = "```python\ndef {0}(x):\n    \"\"\"Adds.\"\"\"\n    return x + 1\n```\n\n"
+    assert [name for name, *_ in prepare_data.exercises_in(head + block.format("one") + "Then:\n\n" + head + block.format("two"))] == ["one", "two"]
+
+
+def test_functions_are_found_among_prose_without_any_fence():
+    answer = "1. First:\n\nfrom math import pi\n\n" + EXERCISE.format("one", "pi") + "Now the second.\n" + EXERCISE.format("two", "2") + "\nThat is all."
+    assert [name for name, *_ in prepare_data.exercises_in(answer)] == ["one", "two"]
+    assert "import pi" in next(prepare_data.exercises_in(answer))[1]
+
+
+EXERCISE = """def {}(
+    x,
+) -> float:
+    \"\"\"
+    Scales.
+
+    >>> 1 + 1
+    2
+    \"\"\"
+
+    return x * {}
+"""
 
 
 @pytest.mark.parametrize("wrap", ["````markdown\n{}\n````", "```markdown\n{}\n```", "```md\n{}", "\n~~~markdown\n{}\n~~~\n"])
@@ -986,7 +1087,7 @@ def test_exercises_are_found_in_an_answer_that_is_wrapped_in_a_fence_of_its_own(
     ("def f(x: List[int]):\n    'doc'\n    return sum(x)", "uses a name that is not defined"),
     ("def g(x):\n    'doc'\n    return x + 1\n\ndef f(x):\n    'doc'\n    return g(x)", "uses a name that is not defined"),
     ("async def f(x):\n    'doc'\n    return x + 1", "an async function"),
-    ("def f(x):\n    '''doc\n    >>> print(" + "1+" * 600 + "1)\n    1\n    '''\n    return x + 1", "nested too deeply"),
+    ("def f(x):\n    '''doc\n    >>> " + "1+" * 600 + "1\n    601\n    '''\n    return x + 1", "nested too deeply"),
     ("def f(x):\n    '''doc\n    >>>f(1)\n    '''\n    return x + 1", "malformed examples")])
 def test_what_is_no_exercise_is_dropped_with_its_reason(code, reason):
     assert [program for name, program, _ in prepare_data.exercises_in(f"```python\n{code}\n```") if name is None] == [reason]
