@@ -1906,7 +1906,7 @@ def examples_of(doc):
         else:
             try:
                 counted = re.fullmatch(r"(?:Counter|OrderedDict|defaultdict)\((?:<.*>, )?(.*)\)", want, re.S)
-                kind, literal = ("dict", counted[1] or "{}") if counted else ("", want)  # it equals the dict, and crosses the sandbox as one
+                kind, literal = ("dict", counted[1] or "{}") if counted else ("", want)  # which is equal: a test may not have Counter
                 ast.literal_eval(literal)
                 lines.append(f"assert ({ast.unparse(value)}) == {kind}({ast.unparse(ast.parse(literal, mode='eval'))})")
             except (ValueError, TypeError, SyntaxError, MemoryError, RecursionError):  # TypeError: {[1], [2]}

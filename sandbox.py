@@ -28,18 +28,21 @@ NOT covered:
   folders on a slow disk, and the folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
 - answers: identity, but of the containers of one call: what two calls return, or attributes hold, are copies, so a method that hands out its own
-  list passes, and a change of that list is lost. On a Remote <, in, hash, copy, del, `with`, `async for`, isinstance, abs, int, += by __iadd__,
-  arithmetic that gives a literal (a dot product), __names__ but __name__, and == (but with another; != is its opposite). Nesting beyond a few
-  hundred; more than 16 MB; subclasses (a Counter is a dict, a namedtuple a tuple); a generator's return value and the StopIteration of send. An
-  exception's own __str__, methods and cause; its class, if a module of the standard library has it (but for a few, as json.JSONDecodeError);
+  list passes, a default argument that collects does too, and a change of that list is lost. On a Remote <, in, hash, copy, del, `with`, `async for`,
+  isinstance (but of abstract types such as Iterator), abs, int, divmod, += by __iadd__, arithmetic that gives a literal (a dot product), __names__ but __name__
+  (so doctest finds nothing), and == with what it does not inherit from (!= is its opposite); a class of the test cannot inherit from it. A test that expects
+  one of these to fail passes. Nesting beyond a few hundred; more than 16 MB; subclasses of literals (a function that returns a Stack(list) gives a list; what
+  the test makes by Stack() keeps its methods, if it is a container); a generator's return value and StopIteration, which arrives as an Exception of
+  that name. Of an exception its __str__, methods, properties and cause; its class, if a module of the standard library has it (but for a few, as
+  json.JSONDecodeError);
 - arguments: subclasses likewise; of an object of a class that prompt or test defines its class (isinstance, type, match), identity, < and an
   Enum's ==; of a function all but its call and name (inspect.signature); exceptions as values; attributes of objects, but for those of classes
   that prompt or test define; async callbacks; calls after f has returned; a decorator or descriptor of the candidate in a class of the tests;
 - what else a test shares with f in one process: stdout, os.environ, the seed of random, patches, globals of the prompt that f sets anew,
-  threads that wait for each other;
+  threads that wait for each other, an event loop (each await of f runs to its end: no timeout or task reaches into it);
 - honest programs that need processes, network, site-packages, chmod, truncate, utime, flock, thread pools of multiprocessing, more than 256
-  files or 16 MB in one, or a helper function that the test calls and that is named like a module of the standard library: they fail.
-  `if __name__ == "__main__":` is not entered. Gathered coroutines run in turn. 100,000 items of a generator take 4 s.
+  files or 16 MB in one, or a second function that the test calls and that is named like a builtin or a module of the standard library: they fail.
+  The program's own `if __name__ == "__main__":` is not entered. Gathered coroutines run in turn. 100,000 items of a generator take 4 s.
 """
 import builtins, collections, concurrent.futures, contextlib, ctypes, datetime, functools, gc, importlib, itertools, json, operator, os
 import platform, queue, random, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, threading, time, traceback, types
@@ -69,10 +72,17 @@ OUT_OF_MEMORY = 77      # exit code of a process that gives up: it may have no m
 # ---- 1. Values on the pipe ------------------------------------------------------------------------------------------------------
 # Messages are lines of JSON. null, booleans, strings, floats and 64-bit ints stand for themselves, [kind, part, part..] for the rest.
 
+def flat(mapping):
+    return [part for item in mapping.items() for part in item]
+
+def pairs(parts):
+    return zip(parts[::2], parts[1::2], strict=True)
+
 KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). What is a subclass crosses as its base class
     **{t.__name__: (t, list, t) for t in (list, tuple, set, frozenset)},
     "deque": (collections.deque, lambda v: [collections.deque.maxlen.__get__(v), *v], lambda p: collections.deque(p[1:], p[0])),
-    "dict": (dict, lambda v: [x for item in v.items() for x in item], lambda p: dict(zip(p[::2], p[1::2], strict=True))),
+    "defaultdict": (collections.defaultdict, lambda v: [v.default_factory, *flat(v)], lambda p: collections.defaultdict(p[0], pairs(p[1:]))),
+    **{t.__name__: (t, flat, lambda p, t=t: t(dict(pairs(p)))) for t in (collections.OrderedDict, collections.Counter, dict)},
     "int": (int, lambda v: [hex(v)], lambda p: int(p[0], 16)),  # huge ones, and subclasses of these three
     "float": (float, lambda v: [float(v)], lambda p: p[0]),
     "str": (str, lambda v: [str.__str__(v)], lambda p: p[0]),
@@ -88,17 +98,20 @@ KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). Wha
     "items": (type({}.items()), list, lambda p: dict(p).items())}
 # Types that cross by name
 TYPES = {t.__name__: t for t in (bool, type(None), object, type, *(t for t, *_ in KINDS.values()))}
-SHOWN = bool, int, float, str, bytes, tuple, type(None)  # in an exception's arguments; of others the repr crosses
-CONTAINERS = list, dict, set, bytearray, collections.deque  # that can be shared between values, and changed in a call
+SHOWN = bool, int, float, str, bytes, tuple, list, dict, set, type(None)  # in an exception's arguments; of others the repr crosses
+CONTAINERS = list, dict, set, bytearray, collections.deque  # that can be shared between values, and changed in a call; subclasses likewise
 # Without these two, which cross as Exception: they would end a map() in the tests in silence, and all(map(...)) would hold
 EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)
               and n not in ("StopIteration", "StopAsyncIteration", "BaseExceptionGroup", "ExceptionGroup")}
 EXCEPTIONS |= {c.__name__: c for c in (json.JSONDecodeError, InvalidOperation, DivisionByZero, re.error, queue.Empty, queue.Full)}
 
 def error_names(cls):
-    """-> its name and those of its bases, up to the nearest builtin one"""
-    own = itertools.takewhile(lambda c: EXCEPTIONS.get(c.__name__) is not c, cls.__mro__)
-    return [c.__name__ for c in own] + [next(c.__name__ for c in cls.__mro__ if EXCEPTIONS.get(c.__name__) is c)]
+    """-> (its name, the same of each base that is an exception, ..); of a builtin one the name only"""
+    builtin = EXCEPTIONS.get(cls.__name__) is cls
+    return (cls.__name__, *[error_names(base) for base in cls.__bases__ if issubclass(base, BaseException) and not builtin])
+
+def tuples(names):
+    return (names[0], *map(tuples, names[1:]))
 
 def encode(message):
     return json.dumps(message, ensure_ascii=False).encode("utf-8", "surrogatepass") + b"\n"
@@ -110,17 +123,11 @@ def decode(line):
 # items, and what comes of arithmetic is no literal (V(1) + V(2) is fine, f(x) - 3.5 is not)
 OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr, "eq": operator.eq,
               "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem}
-ARITHMETIC = {name: getattr(operator, f"__{name}__") for name in "add sub mul matmul truediv floordiv mod pow and or xor neg".split()}
+ARITHMETIC = {name: getattr(operator, f"__{name}__") for name in "add sub mul matmul truediv floordiv mod pow lshift rshift and or xor neg pos invert".split()}
 
 class Remote:  # something that lives at the other end of the pipe. (A docstring would be that of the candidate's functions)
     def __init__(self, peer, handle):
         self.__dict__.update(_peer=peer, _handle=handle)
-    def __call__(self, /, *args, **kwargs):
-        return self._peer.call(self._handle, *args, **kwargs)
-    def __next__(self):
-        for item in self._peer.call("next", self):
-            return item
-        raise StopIteration
     def __getattr__(self, name):
         if name.startswith("__") and name not in ("__name__", "__qualname__"):
             raise AttributeError(name)
@@ -128,18 +135,55 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
     def __setattr__(self, name, value):
         self._peer.call("setattr", self, name, value)
     def __eq__(self, other):
-        return self is other or type(other) is Remote and bool(self._peer.call("eq", self, other))
+        if isinstance(other, Remote):
+            return self is other or bool(self._peer.call("eq", self, other))
+        literal = self._peer.call("literal", self)  # one at most: no chance to guess
+        return type(literal) is list and len(literal) == 1 and not isinstance(literal[0], Remote) and literal[0] == other
     __hash__ = object.__hash__
     def _compute(self, name, *operands):
-        if type(result := self._peer.call(name, *operands)) is not Remote:
+        if not isinstance(result := self._peer.call(name, *operands), Remote):
             raise TypeError(f"the program's own {name} gives a literal")
         return result
 
+def next_of(self):
+    for item in self._peer.call("next", self):
+        return item
+    raise StopIteration
+
+# What a Remote can do only if the original can: tests may ask hasattr, callable or isinstance(x, Iterator)
+ABILITIES = {"__call__": lambda self, /, *args, **kwargs: self._peer.call(self._handle, *args, **kwargs), "__next__": next_of}
 for operation in OPERATIONS.keys() - {"eq"}:
-    setattr(Remote, f"__{operation}__", lambda self, *args, name=operation: self._peer.call(name, self, *args))
+    method = lambda self, *args, name=operation: self._peer.call(name, self, *args)
+    if operation in ("iter", "len", "getitem"):
+        ABILITIES[f"__{operation}__"] = method
+    else:
+        setattr(Remote, f"__{operation}__", method)
 for operation in ARITHMETIC:
     setattr(Remote, f"__{operation}__", lambda self, *other, name=operation: self._compute(name, self, *other))
     setattr(Remote, f"__r{operation}__", lambda self, other, name=operation: self._compute(name, other, self))
+
+@functools.cache
+def abilities_of(cls):
+    methods = {name: method for c in reversed(cls.__mro__) for name, method in vars(c).items()}  # getattr would also look in its metaclass
+    return [name for name in ABILITIES if methods.get(name)]
+
+@functools.cache
+def remote_with(*abilities):
+    return type("Remote", (Remote,), {name: ABILITIES[name] for name in abilities})
+
+def literal(v):
+    """-> [v as a literal of the type that it inherits from], or []"""
+    return [make(split(v)) for cls, split, make in KINDS.values() if isinstance(v, cls)][:1]
+
+def has_more_than_its_literal(v):
+    """Is it of a class of the candidate (an LRUCache(OrderedDict), a namedtuple) with methods or fields that a literal lacks?"""
+    own = [attribute for cls in type(v).__mro__ if cls.__module__ == "candidate" for attribute in vars(cls).items()]
+    return isinstance(v, (*CONTAINERS, tuple)) and any(not name.startswith("_") or isinstance(x, types.FunctionType) for name, x in own)
+
+def reserve(frames):
+    """Raises RecursionError here and not between two messages."""
+    if frames:
+        reserve(frames - 1)
 
 class Shared(list):
     """The containers of a call and its reply, as both ends number them: in the order in which they end in the messages. Where one of them
@@ -151,6 +195,10 @@ class Shared(list):
         self.numbers[id(container)] = len(self)
         self.append(container)
         return container
+
+def need_no_packing(parts):
+    kinds = {*map(type, parts)}
+    return kinds <= {bool, float, str, type(None)} or kinds == {int} and -2**63 <= min(parts) and max(parts) < 2**63
 
 def parts_of(container):
     return KINDS[type(container).__name__][1](container)
@@ -175,7 +223,7 @@ class Peer:
         self.pipe, self.remotes, self.errors, self.own_errors, self.turn = pipe.makefile("rwb"), {}, {}, {}, threading.RLock()
         self.lost = lost  # lost(why) is called when the other end is gone or talks nonsense; it must not return, nor raise what
         # an `except:` in a test could swallow. names: what the other end may call besides what was sent to it
-        self.exports = {**OPERATIONS, **ARITHMETIC, "next": lambda iterator: [item for item in [next(iterator, Peer)] if item is not Peer],
+        self.exports = {**OPERATIONS, **ARITHMETIC, "literal": literal, "next": lambda iterator: [item for item in [next(iterator, Peer)] if item is not Peer],
                         "await": lambda coroutine: importlib.import_module("asyncio").run(coroutine), **names}
 
     def pack(self, v, shared):
@@ -183,43 +231,57 @@ class Peer:
             return v
         if id(v) in shared.numbers:
             return ["again", shared.numbers[id(v)]]
+        if self.exports.get(id(v)) is v:
+            return self.pack_handle(v)
         for kind, (cls, split, _) in KINDS.items():
             if isinstance(v, cls):
-                packed = [kind, *[self.pack(part, shared) for part in split(v)]]
-                if cls in CONTAINERS:
+                parts = split(v)
+                packed = [kind, *(parts if need_no_packing(parts) else [self.pack(part, shared) for part in parts])]
+                if issubclass(cls, CONTAINERS):
                     shared.add(v)
                 return packed
-        if type(v) is Remote:
+        if isinstance(v, Remote):
             return ["yours", v._handle]
         if isinstance(v, type) and TYPES.get(v.__name__) is v:
             return ["type", v.__name__]
         if isinstance(v, type) and issubclass(v, BaseException):
-            if EXCEPTIONS.get(v.__name__) is not v:
-                self.own_errors.setdefault((*error_names(v),), v)
-            return ["error", *error_names(v)]
+            return ["error", json.dumps(self.names_of(v))]
+        return self.pack_handle(v)
+
+    def pack_handle(self, v):
         self.exports[id(v)] = v
-        return ["coroutine" if isinstance(v, types.CoroutineType) else "remote", id(v)]
+        if isinstance(v, types.CoroutineType):
+            return ["coroutine", id(v)]
+        return ["remote", id(v), *abilities_of(type(v))]
 
     def unpack(self, v, shared):
         """The inverse of pack: makes literals, stand-ins, and what was sent from here before. Nothing else."""
         if type(v) is not list:
             return v
-        kind, parts = v[0], [self.unpack(part, shared) for part in v[1:]]
+        kind, parts = v[0], v[1:]
+        if list in {*map(type, parts)}:
+            parts = [self.unpack(part, shared) for part in parts]
         if kind in KINDS:
             made = KINDS[kind][2](parts)
-            return shared.add(made) if type(made) in CONTAINERS else made
+            return shared.add(made) if isinstance(made, CONTAINERS) else made
         if kind == "error":
-            return self.error(*parts)
-        (handle,) = parts
+            return self.error(*tuples(json.loads(*parts)))
+        handle, *abilities = parts
         if kind == "again" and type(handle) is int and handle >= 0:
             return shared[handle]
         if kind in ("remote", "coroutine"):
-            remote = self.remotes.setdefault(handle, Remote(self, handle))
+            remote = self.remotes.setdefault(handle, remote_with(*abilities)(self, handle))
             return remote if kind == "remote" else self.coroutine(remote)
         return {"yours": self.exports, "type": TYPES}[kind][handle]
 
     async def coroutine(self, remote):  # it runs to its end at the other end when it is awaited here
         return self.call("await", remote)
+
+    def names_of(self, cls):
+        names = error_names(cls)
+        if names[1:]:
+            self.own_errors.setdefault(names, cls)
+        return names
 
     def error(self, name, *bases):
         """The exception of this name: a builtin one, one of our own, or a new class with these bases, which a test can catch by its name."""
@@ -229,7 +291,7 @@ class Peer:
         if own and not issubclass(own, (StopIteration, StopAsyncIteration)):  # see EXCEPTIONS
             return own
         if (name, *bases) not in self.errors:
-            self.errors[name, *bases] = type(name, (self.error(*bases),), {})
+            self.errors[name, *bases] = type(name, (*[self.error(*base) for base in bases],), {})
         return self.errors[name, *bases]
 
     def send(self, *message):
@@ -248,6 +310,7 @@ class Peer:
 
     def call(self, target, /, *args, **kwargs):
         """Call what the other end has under this name or handle. Returns what it returns and raises what it raises."""
+        reserve(40)
         with self.turn:  # one thread at a time: replies do not say whose they are
             shared = Shared()
             self.send("call", target, [self.pack(v, shared) for v in args], {name: self.pack(v, shared) for name, v in kwargs.items()})
@@ -257,7 +320,7 @@ class Peer:
                 _, error, value, changes = message
                 value = self.unpack(value, shared)
                 if error:
-                    cls, (value, attributes) = self.error(*error), value
+                    cls, (value, attributes) = self.error(*tuples(error)), value
                     exception = cls(*value) if cls.__module__ == "builtins" else cls.__new__(cls, *value)  # its __init__ may want others
                     exception.__dict__.update(attributes)
                 for n, kind, parts in changes:
@@ -280,16 +343,24 @@ class Peer:
         try:
             values, named = [self.unpack(v, shared) for v in args], {name: self.unpack(v, shared) for name, v in kwargs.items()}
             before = [*map(parts_of, shared)]
-            reply("", self.exports[target](*values, **named))
+            sys.setrecursionlimit(sys.getrecursionlimit() + 3)  # for the frames that are ours
+            try:
+                value = self.exports[target](*values, **named)
+            finally:
+                sys.setrecursionlimit(sys.getrecursionlimit() - 3)
+            if isinstance(self.exports[target], type) and has_more_than_its_literal(value):
+                self.exports[id(value)] = value  # what a class makes stays where it is
+            reply("", value)
         except MemoryError:
             raise
         except BaseException as e:
-            if EXCEPTIONS.get(type(e).__name__) is not type(e):
-                self.own_errors.setdefault((*error_names(type(e)),), type(e))
-            args = [str(e)] if isinstance(e, SyntaxError) else [a if type(a) in SHOWN else repr(a) for a in e.args]
+            args = [e.errno, e.strerror, e.filename] if isinstance(e, OSError) and e.filename else [str(e)] if isinstance(e, SyntaxError) else e.args
+            args = [a if type(a) in SHOWN else repr(a) for a in args]
+            own = [vars(cls) for cls in reversed(type(e).__mro__[:-1]) if EXCEPTIONS.get(cls.__name__) is not cls]
+            attributes = {k: v for part in own for k, v in part.items() if type(v) in SHOWN} | vars(e)
             shared = Shared(shared[:len(before)])  # without what a reply that failed has packed
             try:
-                reply(error_names(type(e)), [args, {k: v for k, v in vars(e).items() if not k.startswith("__")}])
+                reply(self.names_of(type(e)), [args, {k: v for k, v in attributes.items() if not k.startswith("__")}])
             except (RecursionError, ValueError, RuntimeError):  # a list in itself, 16 MB, a thread that still changes it
                 self.send("unreadable")
 
@@ -440,7 +511,7 @@ def be_tests(layers, rules):
     def attribute(function, thing, name, *value):  # of objects that a test hands over, such as nodes of a tree; of functions the name; never of frames
         if function is getattr and name in ("__name__", "__qualname__") and isinstance(thing, (types.FunctionType, types.BuiltinFunctionType, type)):
             return str(getattr(thing, name))
-        if type(thing).__module__ != "tests" or name.startswith("__"):
+        if type(thing).__module__ != "__main__" or name.startswith("__"):
             raise AttributeError(name)
         return function(thing, name, *value)
     peer = Peer(ours, lost, getattr=functools.partial(attribute, getattr), setattr=functools.partial(attribute, setattr))
@@ -469,18 +540,20 @@ def run(program, peer):
             if ours and hasattr(builtins, name):
                 raise KeyError(name)  # Python goes on to look there
             value = importlib.import_module(name) if ours and name in sys.stdlib_module_names else peer.call("get", name)
-            if type(value) in (Remote, types.ModuleType):  # a number may be another one the next time
+            if isinstance(value, (Remote, types.ModuleType)):  # a number may be another one the next time
                 self[name] = value
             return value
     entry_point = re.match(r"\w*", program.entry_point)[0]  # "Solution" of "Solution().solve"
-    names = Names(__name__="tests")
-    module = sys.modules["tests"] = type("Module", (), {})()
-    module.__dict__ = names  # where dataclasses look for quoted annotations
+    names = Names(__name__="__main__")
+    module = sys.modules["__main__"] = type("Module", (), {})()
+    module.__dict__ = names  # where dataclasses look for quoted annotations, and unittest for tests
     peer.call("load", program.code)
     random.seed(0)  # HumanEval 32, 38, 50 and 53 draw their inputs
     exec(compile(program.setup, "<setup>", "exec", dont_inherit=True), names)
     names.pop(entry_point, None)  # HumanEval's prompt defines a stub
-    peer.own_errors.update({(*error_names(v),): v for v in names.values() if isinstance(v, type) and issubclass(v, BaseException)})
+    peer.own_errors.update({error_names(v): v for v in names.values() if isinstance(v, type) and issubclass(v, BaseException)})
+    with contextlib.suppress(Exception):
+        names[entry_point]  # for tests that look in globals()
     test = compile(program.test, "<test>", "exec", dont_inherit=True)
     for name in names_in_classes(test):  # the body of a class does not ask __missing__
         with contextlib.suppress(Exception):

@@ -241,8 +241,8 @@ HONEST = [(name, code, test, "passed") for name, code, test in [
         "{'b': 1, 'a': 2}", "set()", "frozenset({1})", "range(3, 9, 2)", "collections.deque([1, 2])", "fractions.Fraction(1, 3)", "decimal.Decimal('1.10')", "datetime.date(2020, 2, 29)",
         "datetime.datetime(2020, 1, 2, 3, 4, 5, 6, datetime.timezone.utc)", "datetime.timedelta(1, 2, 3)",
         "int", "[list, str]"]),
-    ("returns a defaultdict", *gives("collections.defaultdict(int, a=1)", "{'a': 1}")),
-    ("returns a Counter", *gives("collections.Counter('aab')", "{'a': 2, 'b': 1}")),
+    ("returns a defaultdict", *gives("collections.defaultdict(int, a=1)", "collections.defaultdict(int, a=1)")),
+    ("returns a Counter", *gives("collections.Counter('aab')", "collections.Counter('aab')")),
     ("returns views of a dict", in_f("return [x.keys(), x.values(), x.items()]"), "assert [list(v) for v in f({1: 2})] == [[1], [2], [(1, 2)]]"),
     ("returns a named tuple", *gives("collections.namedtuple('P', 'x y')(1, 2)", "(1, 2)")),
     ("returns a match", "import re\n" + in_f("return re.match('a', 'ab')"), "assert f(1) and f(1) != True"),
@@ -379,7 +379,47 @@ SHARED = [  # one list in two places, and lists that a call changes: as in one p
     ("instances of inotify", "import ctypes\n" + in_f("return ctypes.CDLL(None).inotify_init1(0) + 4"), T, "passed"),
 ]
 
-PROGRAMS = FORGERIES + RESOURCES + REACH + HONEST + SHARED
+WRONG = "def f(x):\n    return 0\n"
+LRU = "from collections import OrderedDict\nclass LRU(OrderedDict):\n    def put(s, k, v):\n        s[k] = v\n        if len(s) > 2: s.popitem(last=False)\n        return s\n"
+ERRORS = "class AppError(Exception): code = 404\nclass Bad(AppError, ValueError): pass\ndef f(x): raise Bad('x')\n"
+CAUGHT = "try: f(1)\nexcept {}: pass\nelse: assert False"
+MEMO = "def memo(fn):\n    cache = {}\n    def inner(*a):\n        if a not in cache: cache[a] = fn(*a)\n        return cache[a]\n    return inner\n"
+FIB = "@memo\ndef fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)\n"
+
+CLASSES = [  # classes and how tests look at what they make; tests that have a way not to run
+    ("tests behind __main__", WRONG, "def test(): assert f(2) == 3\nif __name__ == '__main__': test()", "failed"),
+    ("tests for unittest", WRONG, "import unittest\nclass A(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(2), 3)\nassert unittest.main(argv=['x'], exit=False).result.wasSuccessful()", "failed"),
+    ("tests for unittest, rightly", ADD, "import unittest\nclass A(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(2), 3)\nr = unittest.main(argv=['x'], exit=False).result\nassert r.wasSuccessful() and r.testsRun == 1", "passed"),
+    ("a guard of the program's own", ADD + "if __name__ == '__main__': f = None\n", T, "passed"),
+    ("tests that ask globals()", WRONG, "if 'f' in globals(): assert f(2) == 3", "failed"),
+    ("tests that take it from globals()", ADD, "assert 'f' in globals() and 'f' in dir() and globals()['f'](2) == f(2) == 3", "passed"),
+    ("a dict with methods", LRU, "c = LRU()\nc.put(1, 2).put(3, 4).put(5, 6)\nassert len(c) == 2 and c[5] == 6 and list(c) == [3, 5] and c == {3: 4, 5: 6} and c != {5: 6}", "passed"),
+    ("a list with methods", "class Stack(list):\n    def push(s, x): s.append(x)\n    def peek(s): return s[-1]\n", "s = Stack([1])\ns.push(2)\nassert s.peek() == 2 and s == [1, 2] and [1, 2] == s and s.pop() == 2 and not s == [2]", "passed"),
+    ("a tuple with fields", "from typing import NamedTuple\nclass P(NamedTuple):\n    x: int\n    y: int\n    def far(s): return s.x + s.y\n", "p = P(1, 2)\nx, y = p\nassert (p.x, p[1], p.far(), x) == (1, 2, 3, 1) and p == (1, 2) and p == P(1, 2) and P(y=1, x=2) != p", "passed"),
+    ("a list with methods, wrong", "class Stack(list):\n    def push(s, x): s.insert(0, x)\n", "s = Stack([1])\ns.push(2)\nassert s == [1, 2]", "failed"),
+    ("an answer that tries all literals", "class A: pass\ndef f(x):\n    import itertools, sys\n    frame = sys._getframe()\n    while not hasattr(frame.f_locals.get('self'), 'exports'): frame = frame.f_back\n"
+     "    frame.f_locals['self'].exports['literal'] = lambda v: {}\n    return A()\n".replace("{}", "itertools.count()"), T, "failed"),
+    ("an answer that tries many literals", "class A: pass\ndef f(x):\n    import sys\n    frame = sys._getframe()\n    while not hasattr(frame.f_locals.get('self'), 'exports'): frame = frame.f_back\n"
+     "    frame.f_locals['self'].exports['literal'] = lambda v: [A(), 3]\n    return A()\n", T, "failed"),
+    ("an order that is wrong", "from collections import OrderedDict\ndef f(s): return OrderedDict((c, 1) for c in reversed(s))", "from collections import OrderedDict\nassert f('ab') == OrderedDict([('a', 1), ('b', 1)])", "failed"),
+    ("a Counter's zeros", "from collections import Counter\ndef f(s): return Counter(s)", "from collections import Counter\nassert f('aab') == Counter(a=2, b=1, c=0) and f('aab')['z'] == 0 and f('aab').most_common(1) == [('a', 2)]", "passed"),
+    ("a Counter and a defaultdict as arguments", "def f(c, d):\n    d['new'].append(1)\n    return c.most_common(1)", "from collections import Counter, defaultdict\nd = defaultdict(list)\nassert f(Counter('aab'), d) == [('a', 2)] and d == {'new': [1]}", "passed"),
+    ("a defaultdict with a function", "from collections import defaultdict\ndef f(x): return defaultdict(lambda: x, a=1)", "d = f(7)\nassert d['a'] == 1 and d['b'] == 7 and d == {'a': 1, 'b': 7}", "passed"),
+    *[(f"an exception with two bases as {name}", ERRORS, CAUGHT.format(name), "passed") for name in ("AppError", "ValueError", "Bad")],
+    ("an exception with two bases as another", ERRORS, CAUGHT.format("TypeError"), "failed", "Bad: x"),
+    ("an attribute of an exception's class", ERRORS, "try: f(1)\nexcept AppError as e: assert e.code == 404 and str(e) == 'x'\nelse: assert False", "passed"),
+    ("the file's name in an exception", "def f(x): open(x)", "try: f('nope')\nexcept FileNotFoundError as e: assert e.filename == 'nope' and 'nope' in str(e) and e.errno == 2\nelse: assert False", "passed"),
+    ("a list in an exception", in_f("raise ValueError([1, x])"), "try: f(2)\nexcept ValueError as e: assert e.args == ([1, 2],)\nelse: assert False", "passed"),
+    ("an iterator that is none", in_f("return lambda: x"), "from collections.abc import Iterable, Iterator\nassert isinstance(f(2), Iterator)", "failed"),
+    ("an iterator", in_f("yield x"), "from collections.abc import Iterable, Iterator\nassert isinstance(f(2), Iterator) and isinstance(f(2), Iterable) and not callable(f(2)) and next(f(2)) == 2", "passed"),
+    ("methods that are not there", "class S: pass\n", "assert hasattr(S(), '__len__') or hasattr(S(), '__iter__') or callable(S())", "failed"),
+    ("methods that are there", "class S:\n    def __len__(s): return 3\n    def __iter__(s): return iter([1])\n    def __call__(s): return 5\n", "s = S()\nassert hasattr(s, '__len__') and hasattr(s, '__iter__') and callable(s) and len(s) == 3 and [*s] == [1] and s() == 5", "passed"),
+    ("shifts", "class A:\n    def __init__(s, n): s.n = n\n    def __lshift__(s, k): return A(s.n << k)\n    def __invert__(s): return A(~s.n)\n", "assert (A(1) << 3).n == 8 and (~A(0)).n == -1", "passed"),
+    ("a deep recursion through a decorator", MEMO, FIB + "assert fib(400) > 1 << 200", "passed"),
+    ("an endless recursion through a callback", "def f(g): return g()\n", "def g(): return f(g)\ntry: g()\nexcept RecursionError: pass\nelse: assert False\nassert f(lambda: 3) == 3", "passed"),
+]
+
+PROGRAMS = FORGERIES + RESOURCES + REACH + HONEST + SHARED + CLASSES
 
 def programs():
     for name, code, test, expected, *_ in PROGRAMS:
