@@ -360,7 +360,7 @@ def make_samples(args, model, encoding, problems, prompts, part):
                 f.write(json.dumps({"i": i, "j": j, "text": encoding.decode(tokens.pop((i, j), []))}) + "\n")
                 f.flush()
                 speed = count / (bar.format_dict["elapsed"] or 1)
-                bar.set_postfix_str(f"{speed:,.0f} tok/s" + f" on each of {WORLD} ranks" * (WORLD > 1), refresh=False)
+                bar.set_postfix_str(f"{speed:,.0f} tok/s" + (f" on each of {WORLD} ranks" if WORLD > 1 else ""), refresh=False)
                 bar.update()
         except (RuntimeError, MemoryError) as error:
             if not memory_is_full(error):
@@ -428,7 +428,7 @@ def judge_canonical(box, problems):
     for i, verdict, reason, took in tqdm(judge_all(box, programs), desc="canonical solutions", unit="program", total=len(problems)):
         seconds[i] = took
         if verdict != "passed":
-            failed[i] = f"{problems[i].task_id}: {verdict}" + f" ({reason})" * bool(reason)
+            failed[i] = f"{problems[i].task_id}: {verdict}" + (f" ({reason})" if reason else "")
     passed = len(problems) - len(failed)
     print(f"check     {passed} of {len(problems)} canonical solutions pass here", *map(failed.get, sorted(failed)), sep="\n          ")
     return seconds, passed
@@ -675,8 +675,8 @@ def default_folder(args, settings):
         words = [os.path.basename(os.path.dirname(path)), words[0].split(".")[0]]
     if settings.get("step") is not None and f"_{settings['step']}" not in words[-1]:
         words.append(str(settings["step"]))
-    words += [os.path.basename(args.benchmark).split(".")[0], f"first{args.limit}" * bool(args.limit), "3shot" * (args.shots == 3),
-              "strip" * args.strip, "eot" * args.eot, f"n{args.num_samples}-t{args.temperature:g}" * (args.temperature > 0)]
+    words += [os.path.basename(args.benchmark).split(".")[0], f"first{args.limit}" if args.limit else "", "3shot" if args.shots == 3 else "",
+              "strip" if args.strip else "", "eot" if args.eot else "", f"n{args.num_samples}-t{args.temperature:g}" if args.temperature else ""]
     return os.path.join("results", "-".join(filter(None, words)))
 
 
@@ -778,7 +778,7 @@ def evaluate(args):
                 print(f"benchmark {args.benchmark}, {len(problems)} problems: which completions pass all tests of their problem?")
                 seconds, canonical = judge_canonical(box, problems)  # before hours of generation: a broken sandbox shows now
             meet()
-            bits, newline = {}, "\n" * args.strip  # the prompt's last newline is the prompt's, also where the model has to write it
+            bits, newline = {}, "\n" if args.strip else ""  # the prompt's last newline is the prompt's, also where the model has to write it
             if not args.samples:
                 if chief:
                     print_model(args, model, prompts, problems)

@@ -278,7 +278,7 @@ def listed(counts, most=20):
     """{"a": 3, "b": 1} -> "3 a, 1 b", the most frequent first."""
     rows = sorted(((-n, reason) for reason, n in counts.items() if n))
     rest = -sum(n for n, _ in rows[most:])
-    return ", ".join([f"{-n:,} {reason}" for n, reason in rows[:most]] + [f"{rest:,} others"] * bool(rest)) or "nothing"
+    return ", ".join([f"{-n:,} {reason}" for n, reason in rows[:most]] + ([f"{rest:,} others"] if rest else [])) or "nothing"
 
 
 class Seen:
@@ -740,7 +740,8 @@ class Client:
             with suppress(Exception):  # a hint only
                 names = [str(model["id"]) for model in json.loads(self.fetch("GET", "/models", timeout=10)[2])["data"]]
             near = difflib.get_close_matches(self.model, names, n=3, cutoff=0.3) or names[:3]
-            why = f"does not know the model {self.model!r}{' but ' * bool(near)}{', '.join(near)}, or is not the API's address (most end in /v1)"
+            others = f" but {', '.join(near)}" if near else ""
+            why = f"does not know the model {self.model!r}{others}, or is not the API's address (most end in /v1)"
         return f"{self.where} {why} ({error['message']})"
 
     def refused_parameter(self, sent, error):
@@ -1042,7 +1043,7 @@ def ask_in_batches(client, items, answers):
     """The same through the Batch API. What is on its way is noted beside the answers, in .batches.json, before each step that
     costs: {"settings", "batches": [{"keys": {key: about}, "file": id of the uploaded file, "tried": was the batch asked for, "batch": its id}, ...]}."""
     note, todo, begun = batches_of(answers), {key: (prompt, about) for key, prompt, about in items}, len(answers.done)
-    under_way, gone, most = noted_batches(client, note, todo, answers), [], None
+    under_way, gone, most = noted_batches(client, note, answers), [], None
 
     def save():
         if under_way or gone:
@@ -1102,7 +1103,7 @@ def ask_in_batches(client, items, answers):
                              "--count makes smaller ones")
 
 
-def noted_batches(client, note, todo, answers):
+def noted_batches(client, note, answers):
     """The batches that an earlier run noted as on their way."""
     if not os.path.exists(note):
         return []
@@ -1112,10 +1113,7 @@ def noted_batches(client, note, todo, answers):
             noted = json.load(f)
         settings = dict(noted["settings"])
         for entry in noted["batches"]:
-            keys = entry["keys"]
-            if isinstance(keys, list):  # as an earlier version noted them
-                keys = {key: todo[key][1] for key in keys if key in todo}
-            keys = {key: dict(about) for key, about in keys.items()}
+            keys = {key: dict(about) for key, about in entry["keys"].items()}
             under_way.append({"keys": keys, "file": entry["file"], "tried": entry["tried"], "batch": entry["batch"]})
     except (ValueError, TypeError, KeyError, AttributeError):
         raise SystemExit(f"{note}, which says what batches are on their way, is damaged: see at {client.where} whether some are, then remove it")
@@ -1479,7 +1477,7 @@ def collect(args):
                     dropped["exact duplicate"] += 1
             bar.update(size)
         if not kept:
-            raise SystemExit(f"no document is left of {read:,}; dropped: {listed(dropped)}" + "; --field names the one with the text" * bool(corrupt))
+            raise SystemExit(f"no document is left of {read:,}; dropped: {listed(dropped)}" + ("; --field names the one with the text" if corrupt else ""))
     for path, bad in corrupt.items():
         tell_corrupt(path, bad)
     print(f"{args.out}: {kept:,} of {read:,} documents kept ({size_out / 1e9:.3f} GB); dropped: {listed(dropped)}")
@@ -1850,7 +1848,8 @@ def check_exercise(block, tree, function):
     if read - bound - set(dir(builtins)):
         raise ValueError("uses a name that is not defined")
     start = min([function.lineno] + [decorator.lineno for decorator in function.decorator_list]) - 1
-    program = "\n".join([*header, *[""] * (2 * bool(header)), *block.split("\n")[start:function.end_lineno]]).rstrip() + "\n"
+    gap = ["", ""] if header else []
+    program = "\n".join([*header, *gap, *block.split("\n")[start:function.end_lineno]]).rstrip() + "\n"
     return function.name, program, examples_of(doc)
 
 
@@ -2022,7 +2021,7 @@ def words_of(text):
 
 def fingerprint_of(problem):
     """The Fingerprint of a Problem of eval_humaneval.py."""
-    tree = parsed(problem.prompt.rstrip() + "\n" + "    pass\n" * bool(problem.start))
+    tree = parsed(problem.prompt.rstrip() + "\n" + ("    pass\n" if problem.start else ""))
     docs = [ast.get_docstring(node) for node in ast.walk(tree) if isinstance(node, (ast.Module, ast.FunctionDef))] if tree else []
     docs = [*filter(None, docs)] or [problem.prompt]
     examples = re.compile(rf">>>|(?i:\bexamples?\b|\be\.g\.)|\bassert\b|=>|➞|\b{re.escape(problem.entry_point or 'assert')}\s*\(")
@@ -2118,8 +2117,9 @@ def decontaminate_task(task):
             if rate > best[p]:
                 nearer.append((p, rate, number, text))
                 best[p] = rate
-        found = ["13-grams"] * bool(copies) + ["syntax"] * (highest >= tau > 0)
-        counts.update(["exercises", *found, *(f"tau {t}" for t in TAUS if highest >= t), *["no Python"] * bool(tau and not tree)])
+        found = [stage for stage, hit in (("13-grams", copies), ("syntax", highest >= tau > 0)) if hit]
+        counts.update(["exercises", *found, *(f"tau {t}" for t in TAUS if highest >= t)])
+        counts["no Python"] += bool(tau and not tree)
         if not found:
             kept.append((number, line))
     return kept, counts, corrupt, copied, nearer
@@ -2165,7 +2165,8 @@ def decontaminate(args):
             raise SystemExit(f"{args.exercises} holds no exercise")
         rows = []
         for task, (rate, number, text) in sorted(best.items()):
-            stages[task].update(["syntax"] * (rate >= args.tau > 0))
+            if rate >= args.tau > 0:
+                stages[task].add("syntax")
             rows.append({"task_id": task, "rate": round(rate, 4), "similar": bool(stages[task]), "found_by": sorted(stages[task]),
                          "line": number, "closest": text, **nearest.get(task, {})})
         with whole_file(similar) as f:
@@ -2423,7 +2424,7 @@ def parse_args(argv=None):
         p = parsers.add_parser(stage, help=help)
         for stages, name, settings in options:
             if stage in stages.split():
-                default = " (default: %(default)s)" * (settings.get("default") not in (None, []))
+                default = "" if settings.get("default") in (None, []) else " (default: %(default)s)"
                 p.add_argument(name, **{**settings, "help": settings["help"] + default})
     args = parser.parse_args(argv)
     if args.stage in ("collect", "filter", "decontaminate") and os.path.exists(args.out):

@@ -640,7 +640,7 @@ def print_plan(config, c, script, argv):
         what = f"an evaluation's {micro} x {T:,} x {c.vocab_size:,} logits"
     on_gpus = kind != "cpu"
     print(f"memory   {short(max(training, evaluation), 'G')}B{' per GPU' * on_gpus}, an estimate: {what}"
-          + f"; of several GPUs {short(4 * parameters, 'G')}B more at the start" * on_gpus)
+          + (f"; of several GPUs {short(4 * parameters, 'G')}B more at the start" if on_gpus else ""))
     print(f"disk     {short(12 * parameters, 'G')}B for ckpt.pt, {short(4 * parameters, 'G')}B for best.pt and each step_N.pt")
     for gpu in ("A100", "H100") if kind == "cuda" else ():
         hours = tokens * flops / (0.5 * PEAK_FLOPS[gpu]) / 3600
@@ -867,7 +867,7 @@ def run_script(main):
         if not error.filename and sys.stdout:  # what it still holds would fail again at the end
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         message = f"{error.filename or 'a file, or standard output'}: {error.strerror}"
-        message += ". What was saved before is intact: make room, and the same command continues" * full
+        message += ". What was saved before is intact: make room, and the same command continues" if full else ""
     except SystemExit as error:
         if not isinstance(error.code, str):
             leave(error.code)
