@@ -4,7 +4,7 @@ Prepare data for phi-1 ("Textbooks Are All You Need", arXiv 2306.11644, section 
     python prepare_data.py collect  the-stack/ Posts.xml ~/code --out data/web.jsonl.gz
     python prepare_data.py annotate data/web.jsonl.gz --samples 100000 --model MODEL --out data/labels.jsonl
     python prepare_data.py filter   data/web.jsonl.gz --labels data/labels.jsonl --encoder codegen-350M-mono/ --keep 0.17 --out data/filtered.jsonl.gz
-    python prepare_data.py textbooks --count 1000000 --budget 1200 --model MODEL --out data/textbooks.jsonl
+    python prepare_data.py textbooks --count 1000000 --budget 1400 --model MODEL --out data/textbooks.jsonl
     python prepare_data.py exercises --count 900000 --budget 400 --model MODEL --out data/exercises.jsonl
     python prepare_data.py decontaminate data/exercises.jsonl --against humaneval mbpp --tau 0.95 --out data/exercises_clean.jsonl
     python prepare_data.py tokenize data/filtered.jsonl.gz data/textbooks.jsonl --out data/codetextbook

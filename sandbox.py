@@ -735,7 +735,9 @@ class Sandbox(contextlib.AbstractContextManager):
         if not 0 < program.timeout <= 1e6:
             raise ValueError(f"timeout is {program.timeout}; it must be above 0 and at most a million seconds")
         error = SandboxError(f"program {i}: a helper process died or hangs")
-        for _ in range(3 * (not self.closed)):
+        for _ in range(3):
+            if self.closed:
+                break
             try:
                 helper = self.idle.pop()
             except IndexError:
@@ -750,8 +752,6 @@ class Sandbox(contextlib.AbstractContextManager):
             if verdict := self.ask(helper, program):
                 self.idle.append(helper)
                 return i, verdict
-            if self.closed:
-                break
             self.stop(helper)
             time.sleep(0.2)
         raise error

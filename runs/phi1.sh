@@ -13,13 +13,13 @@ GPUS=${GPUS:-8}
 unless() { [ -e "$1" ] || "${@:2}"; }  # unless FILE COMMAND: what is complete is not made again
 : "${STACK:?}" "${POSTS:?}" "${ENCODER:?}" "${TEACHER:?}"
 
-# 0. Data (paper, section 2). About 1.2B tokens of answers: $600 to $1,400 at 2026's prices, half of it with --batch; labels about $10 to $20.
+# 0. Data (paper, section 2). About 1.3B tokens of answers: $700 to $1,650 by --dry-run, half of it with --batch; labels about $10 to $20.
 unless data/web.jsonl.gz \
     python prepare_data.py collect "$STACK" "$POSTS" --out data/web.jsonl.gz
 python prepare_data.py annotate data/web.jsonl.gz --samples 100000 --model "$TEACHER" --budget 50 --out data/labels.jsonl
 unless data/filtered.jsonl.gz \
     torchrun --nproc_per_node="$GPUS" prepare_data.py filter data/web.jsonl.gz --labels data/labels.jsonl --encoder "$ENCODER" --keep 0.17 --out data/filtered.jsonl.gz
-python prepare_data.py textbooks --count 1000000 --model "$TEACHER" --budget 1200 --out data/textbooks.jsonl
+python prepare_data.py textbooks --count 1000000 --model "$TEACHER" --budget 1400 --out data/textbooks.jsonl
 python prepare_data.py exercises --count 900000 --model "$TEACHER" --budget 400 --out data/exercises.jsonl
 unless data/exercises_clean.jsonl \
     python prepare_data.py decontaminate data/exercises.jsonl --against humaneval mbpp --tau 0.95 --out data/exercises_clean.jsonl
