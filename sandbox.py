@@ -30,9 +30,9 @@ NOT covered:
 - answers: identity, but of the containers of one call: what two calls return, or attributes hold, are copies, so a method that hands out its own
   list passes, a default argument that collects does too, and a change of that list is lost. On a Remote <, in, hash, copy, del, `with`, `async for`,
   isinstance (but of abstract types such as Iterator), abs, int, divmod, += by __iadd__, arithmetic that gives a literal (a dot product), __names__ but __name__
-  (so doctest finds nothing), and == with what it does not inherit from (!= is its opposite); a class of the test cannot inherit from it. A test that expects
+  (doctest has nothing to look into), and == with what it does not inherit from (!= is its opposite); a class of the test cannot inherit from it. A test that expects
   one of these to fail passes. Nesting beyond a few hundred; more than 16 MB; subclasses of literals (a function that returns a Stack(list) gives a list; what
-  the test makes by Stack() keeps its methods, if it is a container); a generator's return value and StopIteration, which arrives as an Exception of
+  the test makes by Stack() keeps its methods, if it is a container, but not <, in-place operators and isinstance; tuples keep all); a generator's return value and StopIteration, which arrives as an Exception of
   that name. Of an exception its __str__, methods, properties and cause; its class, if a module of the standard library has it (but for a few, as
   json.JSONDecodeError);
 - arguments: subclasses likewise; of an object of a class that prompt or test defines its class (isinstance, type, match), identity, < and an
@@ -100,6 +100,7 @@ KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). Wha
 TYPES = {t.__name__: t for t in (bool, type(None), object, type, *(t for t, *_ in KINDS.values()))}
 SHOWN = bool, int, float, str, bytes, tuple, list, dict, set, type(None)  # in an exception's arguments; of others the repr crosses
 CONTAINERS = list, dict, set, bytearray, collections.deque  # that can be shared between values, and changed in a call; subclasses likewise
+CONTAINER_TYPES = {t for t, *_ in KINDS.values() if issubclass(t, CONTAINERS)}
 # Without these two, which cross as Exception: they would end a map() in the tests in silence, and all(map(...)) would hold
 EXCEPTIONS = {n: c for n, c in vars(builtins).items() if isinstance(c, type) and issubclass(c, BaseException)
               and n not in ("StopIteration", "StopAsyncIteration", "BaseExceptionGroup", "ExceptionGroup")}
@@ -137,13 +138,29 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
     def __eq__(self, other):
         if isinstance(other, Remote):
             return self is other or bool(self._peer.call("eq", self, other))
-        literal = self._peer.call("literal", self)  # one at most: no chance to guess
-        return type(literal) is list and len(literal) == 1 and not isinstance(literal[0], Remote) and literal[0] == other
+        return any(literal == other for literal in self._literal())
     __hash__ = object.__hash__
+    _is_container = False
+    def _literal(self):
+        """-> [it as a literal] if its class inherits from one, else []. Asked once until another call is made: no chance to guess."""
+        if self._is_container and self._handle not in self._peer.literals:
+            answer = self._peer.call("literal", self)
+            self._peer.literals[self._handle] = answer if len(answer) == 1 and type(answer[0]) in CONTAINER_TYPES else []
+        return self._peer.literals.get(self._handle, [])
     def _compute(self, name, *operands):
-        if not isinstance(result := self._peer.call(name, *operands), Remote):
+        literals = [value for operand in operands for value in (operand._literal() if isinstance(operand, Remote) else [operand])]
+        if isinstance(result := self._peer.call(name, *operands), Remote):
+            return result
+        if len(literals) < len(operands):
             raise TypeError(f"the program's own {name} gives a literal")
-        return result
+        return ARITHMETIC[name](*literals)  # of what it was before the other operand was known
+
+class RemoteTuple(tuple):  # its items are here, its fields and methods at the other end
+    __getattr__ = Remote.__getattr__
+    def __repr__(self):
+        return self._peer.call("repr", self)
+    def __deepcopy__(self, memo):
+        return self
 
 def next_of(self):
     for item in self._peer.call("next", self):
@@ -151,7 +168,8 @@ def next_of(self):
     raise StopIteration
 
 # What a Remote can do only if the original can: tests may ask hasattr, callable or isinstance(x, Iterator)
-ABILITIES = {"__call__": lambda self, /, *args, **kwargs: self._peer.call(self._handle, *args, **kwargs), "__next__": next_of}
+ABILITIES = {"__call__": lambda self, /, *args, **kwargs: self._peer.call(self._handle, *args, **kwargs), "__next__": next_of,
+             "_is_container": True, "__deepcopy__": lambda self, memo: self}
 for operation in OPERATIONS.keys() - {"eq"}:
     method = lambda self, *args, name=operation: self._peer.call(name, self, *args)
     if operation in ("iter", "len", "getitem"):
@@ -165,7 +183,7 @@ for operation in ARITHMETIC:
 @functools.cache
 def abilities_of(cls):
     methods = {name: method for c in reversed(cls.__mro__) for name, method in vars(c).items()}  # getattr would also look in its metaclass
-    return [name for name in ABILITIES if methods.get(name)]
+    return [name for name in ABILITIES if methods.get(name)] + ["_is_container"] * issubclass(cls, CONTAINERS) + ["__deepcopy__"] * (cls is types.FunctionType)
 
 @functools.cache
 def remote_with(*abilities):
@@ -175,10 +193,11 @@ def literal(v):
     """-> [v as a literal of the type that it inherits from], or []"""
     return [make(split(v)) for cls, split, make in KINDS.values() if isinstance(v, cls)][:1]
 
-def has_more_than_its_literal(v):
-    """Is it of a class of the candidate (an LRUCache(OrderedDict), a namedtuple) with methods or fields that a literal lacks?"""
-    own = [attribute for cls in type(v).__mro__ if cls.__module__ == "candidate" for attribute in vars(cls).items()]
-    return isinstance(v, (*CONTAINERS, tuple)) and any(not name.startswith("_") or isinstance(x, types.FunctionType) for name, x in own)
+@functools.cache
+def has_more_than_a_literal(cls):
+    """Is it a class of the candidate (an LRUCache(OrderedDict), a namedtuple) with methods or fields that a literal lacks?"""
+    own = [attribute for c in cls.__mro__ if c.__module__ == "candidate" for attribute in vars(c).items()]
+    return issubclass(cls, (*CONTAINERS, tuple)) and any(not name.startswith("_") or isinstance(x, types.FunctionType) for name, x in own)
 
 def reserve(frames):
     """Raises RecursionError here and not between two messages."""
@@ -221,6 +240,7 @@ class Peer:
     """One end of the pipe. A call waits for its reply, and answers calls that come in meanwhile (to a lambda of the tests)."""
     def __init__(self, pipe, lost, **names):
         self.pipe, self.remotes, self.errors, self.own_errors, self.turn = pipe.makefile("rwb"), {}, {}, {}, threading.RLock()
+        self.literals = {}  # of Remotes, as long as nothing else is called
         self.lost = lost  # lost(why) is called when the other end is gone or talks nonsense; it must not return, nor raise what
         # an `except:` in a test could swallow. names: what the other end may call besides what was sent to it
         self.exports = {**OPERATIONS, **ARITHMETIC, "literal": literal, "next": lambda iterator: [item for item in [next(iterator, Peer)] if item is not Peer],
@@ -231,6 +251,11 @@ class Peer:
             return v
         if id(v) in shared.numbers:
             return ["again", shared.numbers[id(v)]]
+        if isinstance(v, (Remote, RemoteTuple)):
+            return ["yours", v._handle]
+        if isinstance(v, tuple) and type(v) is not tuple and has_more_than_a_literal(type(v)):
+            self.exports[id(v)] = v
+            return ["named tuple", id(v), *[self.pack(part, shared) for part in v]]
         if self.exports.get(id(v)) is v:
             return self.pack_handle(v)
         for kind, (cls, split, _) in KINDS.items():
@@ -240,8 +265,6 @@ class Peer:
                 if issubclass(cls, CONTAINERS):
                     shared.add(v)
                 return packed
-        if isinstance(v, Remote):
-            return ["yours", v._handle]
         if isinstance(v, type) and TYPES.get(v.__name__) is v:
             return ["type", v.__name__]
         if isinstance(v, type) and issubclass(v, BaseException):
@@ -252,7 +275,8 @@ class Peer:
         self.exports[id(v)] = v
         if isinstance(v, types.CoroutineType):
             return ["coroutine", id(v)]
-        return ["remote", id(v), *abilities_of(type(v))]
+        indexed = isinstance(v, type) and hasattr(v, "__class_getitem__")  # Stack[int]
+        return ["remote", id(v), *abilities_of(type(v)), *["__getitem__"] * indexed]
 
     def unpack(self, v, shared):
         """The inverse of pack: makes literals, stand-ins, and what was sent from here before. Nothing else."""
@@ -266,11 +290,15 @@ class Peer:
             return shared.add(made) if isinstance(made, CONTAINERS) else made
         if kind == "error":
             return self.error(*tuples(json.loads(*parts)))
-        handle, *abilities = parts
+        handle, *more = parts
+        if kind == "named tuple":
+            made = RemoteTuple(more)
+            made.__dict__.update(_peer=self, _handle=handle)
+            return made
         if kind == "again" and type(handle) is int and handle >= 0:
             return shared[handle]
         if kind in ("remote", "coroutine"):
-            remote = self.remotes.setdefault(handle, remote_with(*abilities)(self, handle))
+            remote = self.remotes.setdefault(handle, remote_with(*more)(self, handle))
             return remote if kind == "remote" else self.coroutine(remote)
         return {"yours": self.exports, "type": TYPES}[kind][handle]
 
@@ -310,9 +338,11 @@ class Peer:
 
     def call(self, target, /, *args, **kwargs):
         """Call what the other end has under this name or handle. Returns what it returns and raises what it raises."""
-        reserve(40)
+        reserve(25)
         with self.turn:  # one thread at a time: replies do not say whose they are
             shared = Shared()
+            if target != "literal":
+                self.literals.clear()
             self.send("call", target, [self.pack(v, shared) for v in args], {name: self.pack(v, shared) for name, v in kwargs.items()})
             try:
                 while (message := self.receive())[0] == "call":
@@ -343,12 +373,13 @@ class Peer:
         try:
             values, named = [self.unpack(v, shared) for v in args], {name: self.unpack(v, shared) for name, v in kwargs.items()}
             before = [*map(parts_of, shared)]
-            sys.setrecursionlimit(sys.getrecursionlimit() + 3)  # for the frames that are ours
+            more = 3 if sys.getrecursionlimit() < 30_000 else 0  # for the frames that are ours; the stack is 64 MB
+            sys.setrecursionlimit(sys.getrecursionlimit() + more)
             try:
                 value = self.exports[target](*values, **named)
             finally:
-                sys.setrecursionlimit(sys.getrecursionlimit() - 3)
-            if isinstance(self.exports[target], type) and has_more_than_its_literal(value):
+                sys.setrecursionlimit(max(1, sys.getrecursionlimit() - more))
+            if isinstance(self.exports[target], type) and has_more_than_a_literal(type(value)):
                 self.exports[id(value)] = value  # what a class makes stays where it is
             reply("", value)
         except MemoryError:
@@ -358,11 +389,13 @@ class Peer:
             args = [a if type(a) in SHOWN else repr(a) for a in args]
             own = [vars(cls) for cls in reversed(type(e).__mro__[:-1]) if EXCEPTIONS.get(cls.__name__) is not cls]
             attributes = {k: v for part in own for k, v in part.items() if type(v) in SHOWN} | vars(e)
-            shared = Shared(shared[:len(before)])  # without what a reply that failed has packed
-            try:
-                reply(self.names_of(type(e)), [args, {k: v for k, v in attributes.items() if not k.startswith("__")}])
-            except (RecursionError, ValueError, RuntimeError):  # a list in itself, 16 MB, a thread that still changes it
-                self.send("unreadable")
+            attributes = {k: v for k, v in attributes.items() if not k.startswith("__")}
+            numbered = Shared(shared[:len(before)])  # without what a reply that failed has packed
+            for whole in (True, False):
+                shared = Shared(numbered)
+                with contextlib.suppress(RecursionError, ValueError, RuntimeError):  # a list in itself, 16 MB, a thread that still changes it
+                    return reply(self.names_of(type(e)), [args, attributes] if whole else [[*map(repr, e.args)], {}])
+            self.send("unreadable")
 
 # ---- 2. The jail ----------------------------------------------------------------------------------------------------------------
 # Numbers: asm/unistd_64.h (x86-64), asm-generic/unistd.h (aarch64), linux/seccomp.h, landlock.h, prctl.h, sched.h, mount.h
@@ -511,7 +544,7 @@ def be_tests(layers, rules):
     def attribute(function, thing, name, *value):  # of objects that a test hands over, such as nodes of a tree; of functions the name; never of frames
         if function is getattr and name in ("__name__", "__qualname__") and isinstance(thing, (types.FunctionType, types.BuiltinFunctionType, type)):
             return str(getattr(thing, name))
-        if type(thing).__module__ != "__main__" or name.startswith("__"):
+        if type(thing).__module__ != "__main__" or isinstance(thing, (Peer, Remote, RemoteTuple)) or name.startswith("__"):
             raise AttributeError(name)
         return function(thing, name, *value)
     peer = Peer(ours, lost, getattr=functools.partial(attribute, getattr), setattr=functools.partial(attribute, setattr))
@@ -523,6 +556,8 @@ def be_tests(layers, rules):
     try:
         run(program, peer)
     except BaseException as e:
+        if isinstance(e, SystemExit) and not e.code and traceback.extract_tb(e.__traceback__)[-1].filename == getattr(sys.modules.get("unittest.main"), "__file__", 0):
+            end("passed")  # unittest.main()'s way to say it
         text = ""
         with contextlib.suppress(BaseException):  # what cannot be printed: an int of 5,000 digits, an answer whose __str__ raises
             text = str(e)
@@ -783,4 +818,5 @@ if __name__ == "__main__":
     if not sys.argv[-1].startswith("["):
         sys.exit(print(__doc__))
     del sys.path[0]  # this file's folder: candidates import from the standard library only
+    __name__ = Peer.__module__ = Remote.__module__ = RemoteTuple.__module__ = Shared.__module__ = "sandbox"  # what is in __main__ is the tests'
     helper(*json.loads(sys.argv.pop()))

@@ -244,7 +244,7 @@ HONEST = [(name, code, test, "passed") for name, code, test in [
     ("returns a defaultdict", *gives("collections.defaultdict(int, a=1)", "collections.defaultdict(int, a=1)")),
     ("returns a Counter", *gives("collections.Counter('aab')", "collections.Counter('aab')")),
     ("returns views of a dict", in_f("return [x.keys(), x.values(), x.items()]"), "assert [list(v) for v in f({1: 2})] == [[1], [2], [(1, 2)]]"),
-    ("returns a named tuple", *gives("collections.namedtuple('P', 'x y')(1, 2)", "(1, 2)")),
+    ("returns a named tuple", "from collections import namedtuple\nP = namedtuple('P', 'x y')\n" + in_f("return {P(x, 3)}"), "(p,) = f(2)\nassert f(2) == {(2, 3)} and (p.x, p.y) == p and str(p) == 'P(x=2, y=3)' and p < (2, 4) and hash(p) == hash((2, 3)) and p._replace(x=1) + (4,) == (1, 3, 4)"),
     ("returns a match", "import re\n" + in_f("return re.match('a', 'ab')"), "assert f(1) and f(1) != True"),
     ("returns an IntEnum", "import enum\nclass E(enum.IntEnum): A = 3\n" + in_f("return E.A"), T),
     ("returns a list nested 100 deep", in_f("a = []\nfor _ in range(100): a = [a]\nreturn a"), "a, n = f(2), 0\nwhile a: a, n = a[0], n + 1\nassert n == 100"),
@@ -401,6 +401,19 @@ CLASSES = [  # classes and how tests look at what they make; tests that have a w
      "    frame.f_locals['self'].exports['literal'] = lambda v: {}\n    return A()\n".replace("{}", "itertools.count()"), T, "failed"),
     ("an answer that tries many literals", "class A: pass\ndef f(x):\n    import sys\n    frame = sys._getframe()\n    while not hasattr(frame.f_locals.get('self'), 'exports'): frame = frame.f_back\n"
      "    frame.f_locals['self'].exports['literal'] = lambda v: [A(), 3]\n    return A()\n", T, "failed"),
+    ("an answer that tries one literal after the other", "class L(list):\n    n = 0\n    def __iter__(s):\n        L.n += 1\n        return iter([L.n])\n    def m(s): pass\nf = L\n", "r = f([2])\nassert r in ([5], [6], [3], [4])", "failed"),
+    ("an answer that reaches for the tests' end of the pipe", "class A: pass\ndef f(x):\n    import __main__, sys\n    frame = sys._getframe()\n    while not hasattr(frame.f_locals.get('self'), 'exports'): frame = frame.f_back\n    peer = frame.f_locals['self']\n"
+     "    theirs = peer.call('getattr', A(), '_peer')\n    handles = {n: __main__.Remote(peer, n) for n in 'getattr setattr iter len bool str repr eq'.split()}\n    peer.call('setattr', theirs, 'exports', {**handles, 'type': type})\n"
+     "    return peer.call('type', 'C', (object,), {'__eq__': lambda *a: True})()\n", T, "failed", "AttributeError: _peer"),
+    ("a list with operators", "class Stack(list):\n    def push(s, x): s.append(x)\n", "s = Stack([1])\ns.push(2)\nassert s + [3] == [1, 2, 3] and [0] + s == [0, 1, 2] and s * 2 == [1, 2, 1, 2] and s + Stack([7]) == [1, 2, 7]", "passed"),
+    ("a sum that depends on what is added", "class V(list):\n    def m(s): pass\n    def __add__(s, o): return [3]\n", "assert V([1]) + [2] == [3]", "failed"),
+    ("a class with parameters", "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass Stack(Generic[T]):\n    def __init__(s): s.items = []\n    def push(s, x): s.items.append(x)\n    def pop(s): return s.items.pop()\n", "s = Stack[int]()\ns.push(1)\nassert s.pop() == 1", "passed"),
+    ("a copy of a defaultdict with a function", "from collections import defaultdict\ndef f():\n    d = defaultdict(lambda: 7)\n    d[1]\n    return d\n", "import copy\nd = copy.deepcopy(f())\nassert d == {1: 7} and d[2] == 7", "passed"),
+    ("the highest limit of recursion", "def f(n, g): return g(n)\n", "import sys\nsys.setrecursionlimit(2**31 - 1)\nassert f(3, lambda x: x + 1) == 4", "passed"),
+    ("a list in itself in an exception", in_f("a = []\na.append(a)\nraise ValueError(a)"), "try: f(2)\nexcept ValueError as e: assert str(e) == '[[...]]'\nelse: assert False", "passed"),
+    ("unittest.main()", ADD, "import unittest\nclass A(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(2), 3)\nif __name__ == '__main__': unittest.main()", "passed"),
+    ("unittest.main(), wrong", WRONG, "import unittest\nclass A(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(2), 3)\nif __name__ == '__main__': unittest.main()", "failed"),
+    ("unittest.main() and an answer that leaves", in_f("raise SystemExit(0)"), "import unittest\nclass A(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(2), 3)\nunittest.main()", "failed"),
     ("an order that is wrong", "from collections import OrderedDict\ndef f(s): return OrderedDict((c, 1) for c in reversed(s))", "from collections import OrderedDict\nassert f('ab') == OrderedDict([('a', 1), ('b', 1)])", "failed"),
     ("a Counter's zeros", "from collections import Counter\ndef f(s): return Counter(s)", "from collections import Counter\nassert f('aab') == Counter(a=2, b=1, c=0) and f('aab')['z'] == 0 and f('aab').most_common(1) == [('a', 2)]", "passed"),
     ("a Counter and a defaultdict as arguments", "def f(c, d):\n    d['new'].append(1)\n    return c.most_common(1)", "from collections import Counter, defaultdict\nd = defaultdict(list)\nassert f(Counter('aab'), d) == [('a', 2)] and d == {'new': [1]}", "passed"),
