@@ -28,13 +28,14 @@ NOT covered:
   folders on a slow disk, and the folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
 - answers: identity, but of the containers of one call: what two calls return, or attributes hold, are copies, so a method that hands out its own
-  list passes, a default argument that collects does too, and a change of that list is lost. On a Remote <, in, hash, copy, del, `with`, `async for`,
-  isinstance (but of abstract types such as Iterator), abs, int, divmod, += by __iadd__, arithmetic that gives a literal (a dot product), __names__ but __name__
-  (doctest has nothing to look into), and == with what it does not inherit from (!= is its opposite); a class of the test cannot inherit from it. A test that expects
-  one of these to fail passes. Nesting beyond a few hundred; more than 16 MB; subclasses of literals (a function that returns a Stack(list) gives a list; what
-  the test makes by Stack() keeps its methods, if it is a container, but not <, in-place operators and isinstance; tuples keep all); a generator's return value and StopIteration, which arrives as an Exception of
-  that name. Of an exception its __str__, methods, properties and cause; its class, if a module of the standard library has it (but for a few, as
-  json.JSONDecodeError);
+  list passes, a default argument that collects does too, and a change of that list is lost. On a Remote <, in, hash, copy, del, `with`,
+  `async for`, isinstance (but of abstract types such as Iterator), abs, int, divmod, += by __iadd__, arithmetic that gives a literal (a dot
+  product), __names__ but __name__ (doctest has nothing to look into), and == with what it does not inherit from (!= is its opposite); a class
+  of the test cannot inherit from it. A test that expects one of these to fail passes. Nesting beyond a few hundred; more than 16 MB;
+  subclasses of literals (a function that returns a Stack(list) gives a list; what the test makes by Stack() keeps its methods, if it is a
+  container, but not <, in-place operators and isinstance; tuples keep all); a generator's return value and StopIteration, which arrives as an
+  Exception of that name. Of an exception its __str__, methods, properties and cause; its class, if a module of the standard library has it
+  (but for a few, as json.JSONDecodeError);
 - arguments: subclasses likewise; of an object of a class that prompt or test defines its class (isinstance, type, match), identity, < and an
   Enum's ==; of a function all but its call and name (inspect.signature); exceptions as values; attributes of objects, but for those of classes
   that prompt or test define; async callbacks; calls after f has returned; a decorator or descriptor of the candidate in a class of the tests;
@@ -556,8 +557,10 @@ def be_tests(layers, rules):
     try:
         run(program, peer)
     except BaseException as e:
-        if isinstance(e, SystemExit) and not e.code and traceback.extract_tb(e.__traceback__)[-1].filename == getattr(sys.modules.get("unittest.main"), "__file__", 0):
-            end("passed")  # unittest.main()'s way to say it
+        if isinstance(e, SystemExit) and not e.code:
+            raised_in = traceback.extract_tb(e.__traceback__)[-1].filename
+            if raised_in == getattr(sys.modules.get("unittest.main"), "__file__", ""):
+                end("passed")  # unittest.main()'s way to say it
         text = ""
         with contextlib.suppress(BaseException):  # what cannot be printed: an int of 5,000 digits, an answer whose __str__ raises
             text = str(e)
