@@ -368,6 +368,7 @@ def make_samples(args, model, encoding, problems, prompts, part):
             raise SystemExit(f"the memory is full: the same command with a --batch_size below {batch_size} continues")
     meet()
     made = read()
+    meet()  # nobody removes them before all have read
     if missing := [problems[i].task_id for i in fitting for j in range(args.num_samples) if (i, j) not in made]:
         raise SystemExit(f"{part} lacks samples for {missing[0]} that were made: something else writes there. The same command makes them again")
     return {(i, j): None for i in range(len(prompts)) for j in range(args.num_samples)} | made

@@ -589,6 +589,10 @@ def tokens_of(reply, prompt, text):
     return [read, max(made, total - read)]
 
 
+def base_url():
+    return os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI
+
+
 class Client:
     """A server that speaks OpenAI's API, OPENAI_BASE_URL with the key OPENAI_API_KEY, for many threads at once.
 
@@ -599,7 +603,7 @@ class Client:
     """
     def __init__(self, model, temperature=None, max_tokens=1000, reasoning_effort="none", price=(0, 0), budget=math.inf, concurrency=32, timeout=600):
         self.model, self.price, self.budget, self.concurrency, self.timeout = model, price, budget, concurrency, timeout
-        self.base, _, self.query = (os.environ.get("OPENAI_BASE_URL", "").strip() or OPENAI).partition("?")  # Azure's has an api-version
+        self.base, _, self.query = base_url().partition("?")  # Azure's has an api-version
         self.base = self.base.rstrip("/")
         self.where = re.sub("//[^/]*@", "//", self.base)  # as shown to the user: without a password
         self.key = os.environ.get("OPENAI_API_KEY", "").strip()
@@ -1097,7 +1101,7 @@ def ask_in_batches(client, items, answers):
             raise SystemExit(f"{client.where}: {cancelled} was cancelled. The same command asks anew what it did not answer")
         if todo and answers.lines == lines_before and re.search("(?i)token.?limit|enqueued", reason) and largest > 100:
             most = largest // 2  # OpenAI's new accounts may have a few hundred lines waiting
-            print(f"{one_line(reason)}: the next batches are of {most:,} lines, one at a time")
+            print(f"{one_line(reason).rstrip('.')}: the next batches are of {most:,} lines, one at a time")
         elif todo and answers.lines == lines_before and client.refused == refused_before:
             raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again; a smaller "
                              "--count makes smaller ones")
@@ -1274,7 +1278,7 @@ def make(args, items, keep, dropped, about_prompts, per_answer=1):
     price = args.price or PRICES.get(args.model)
     if args.dry_run:
         return dry_run(args, items, price, per_answer)
-    if not price and "api.openai.com" in (os.environ.get("OPENAI_BASE_URL") or OPENAI):
+    if not price and "api.openai.com" in base_url():
         raise SystemExit(f"the price of {args.model} is not known: give it in dollars per million tokens, --price IN OUT")
     path = beside(args.out, ".answers.jsonl")
     if os.path.exists(args.out) and not os.path.exists(path):
@@ -1792,8 +1796,9 @@ def exercise_items(args):
         yield EXERCISES.format(count=args.per_call, names="\n".join(names), topic=topic), {"topic": topic}
 
 
-FENCE = re.compile(r"^[^\S\n]*(?:(?:[-*+•]|(?:#+ )?\**\d+[.)]\**|\*\*[^\n`*]*\*\*)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[ \t]*\1[`~]*[ \t]*$|\Z)", re.S | re.M)
-BARE = re.compile(r"^(?:(?:from|import|@)[^\n]*\n+)*def [^\n]*\n(?:[ \t][^\n]*\n|\)[^\n]*\n|\n)+", re.M)  # a function among prose
+FENCE = re.compile(r"^[^\S\n]*(?:(?:[-*+•]|(?:#+ )?\**\d+[.)]\**|\*\*[^\n`*]*\*\*)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[^\S\n]*\1[`~]*[^\S\n]*$|\Z)", re.S | re.M)
+HEAD, FUNCTION_LINES = r"(?:(?:from|import|@)[^\n]*\n+)+", r"def [^\n]*\n(?:[ \t][^\n]*\n|[)#][^\n]*\n|\n)+"
+BARE = re.compile(rf"^(?:{HEAD}(?:{FUNCTION_LINES})?|{FUNCTION_LINES})", re.M)  # code among prose; a head alone is matched, or it would be tried from each line
 WRAPPED = re.compile(r"\s*(?:`{3,}|~{3,})[ \t]*(?:markdown|md)[ \t]*\n(.*?)(?:\n[ \t]*(?:`{3,}|~{3,})\s*)?", re.S)  # a whole answer in one fence
 
 
@@ -1806,7 +1811,7 @@ def exercises_in(answer):
         answer = wrapped[1]
     blocks = [block for _, block in FENCE.findall(answer)]
     if not blocks:
-        blocks = [answer] if parsed(answer) else BARE.findall(answer + "\n") or [answer]
+        blocks = [answer] if parsed(answer) else [code for code in BARE.findall(answer + "\n") if re.search("^def ", code, re.M)] or [answer]
     for block in map(textwrap.dedent, blocks):
         tree = parsed(block)
         functions = [node for node in tree.body if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef))] if tree else []
@@ -1901,10 +1906,10 @@ def examples_of(doc):
             options = sum(flag for flag, on in example.options.items() if on)
             lines.append("import contextlib as _contextlib, doctest as _doctest, io as _io\nwith _contextlib.redirect_stdout(_io.StringIO()) as _shown:\n"
                          f"    exec(compile({example.source!r}, 'example', 'single'), globals())\n"
-                         f"assert _doctest.OutputChecker().check_output({example.want!r}, _shown.getvalue(), {options})")
+                         f"assert _doctest.OutputChecker().check_output({example.want!r}, _shown.getvalue().removesuffix('\\n') + '\\n' * bool(_shown.getvalue()), {options})")
         else:
             try:
-                counted = re.fullmatch(r"(?:Counter|OrderedDict|defaultdict)\((?:<.*>, )?(.*)\)", want, re.S)
+                counted = re.fullmatch(r"(?:Counter|OrderedDict|defaultdict)\((?:<.*>, |None, )?(.*)\)", want, re.S)
                 kind, literal = ("dict", counted[1] or "{}") if counted else ("", want)  # which is equal: a test may not have Counter
                 ast.literal_eval(literal)
                 lines.append(f"assert ({ast.unparse(value)}) == {kind}({ast.unparse(ast.parse(literal, mode='eval'))})")

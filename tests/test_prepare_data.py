@@ -385,6 +385,14 @@ def test_a_full_disk_is_one_line(tmp_path, client, monkeypatch):
             prepare_data.main(["textbooks", "--count", "50", "--model", "fake-1", "--out", str(tmp_path / "t.jsonl")])
 
 
+def test_openai_is_never_taken_to_be_free(tmp_path, monkeypatch):
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    for address in ("", " ", "https://api.openai.com/v1"):
+        monkeypatch.setenv("OPENAI_BASE_URL", address)
+        with pytest.raises(SystemExit, match="the price of some-model is not known"):
+            prepare_data.main(["textbooks", "--count", "5", "--model", "some-model", "--out", str(tmp_path / "t.jsonl")])
+
+
 @pytest.mark.parametrize("name", ["textbooks", "exercises", "annotate"])
 def test_a_dry_run_prints_three_prompts_and_a_price_and_needs_neither_key_nor_network(tmp_path, name):
     documents = write_rows(tmp_path / "d.jsonl", [{"text": f"x = {i}"} for i in range(9)])
@@ -1019,7 +1027,7 @@ def test_an_answer_with_the_line_ends_of_windows_holds_the_same_exercises():
     ("f(1)\n1", "assert (f(1)) == (1)"), ("f(1)  # easy\n1  # one", "assert (f(1)) == (1)"),
     ("f(1)", "assert (f(1)) is None"), ("f(1)\nTraceback (most recent call last):\n    ...\nValueError: no", "try:\n    f(1)\nexcept ValueError:\n    pass\nelse:\n    raise AssertionError('no ValueError')"),
     ("f(1)\nCounter({'a': 2})", "assert (f(1)) == dict({'a': 2})"), ("f(1)\nCounter()", "assert (f(1)) == dict({})"), ("f(1)  # doctest: +SKIP\n3", ""),
-    ("f(1)\nOrderedDict([(1, 2)])", "assert (f(1)) == dict([(1, 2)])"), ("f(1)\ndefaultdict(<class 'int'>, {1: 2})", "assert (f(1)) == dict({1: 2})"),
+    ("f(1)\ndefaultdict(None, {1: 2})", "assert (f(1)) == dict({1: 2})"), ("f(1)\nOrderedDict([(1, 2)])", "assert (f(1)) == dict([(1, 2)])"), ("f(1)\ndefaultdict(<class 'int'>, {1: 2})", "assert (f(1)) == dict({1: 2})"),
     ("f(1)\n{[1], [2]}", "assert repr(f(1)) == '{[1], [2]}'"), ("f(1)\n{[1]: 2}", "assert repr(f(1)) == '{[1]: 2}'")])
 def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(example, test):
     assert prepare_data.examples_of(f">>> {example}\n") == test
@@ -1030,7 +1038,7 @@ def test_an_example_becomes_an_assertion_where_its_output_says_what_holds(exampl
     (">>> a = f(1); a\n2", True), (">>> a = f(1); a\n777", False), (">>> a = f(2)\n>>> a\n4", True),
     (">>> shown = 1\n>>> for i in [1]: print(shown)\n1", True), (">>> for i in 1, 2: print('\\n' * (2 - i))\n<BLANKLINE>\n<BLANKLINE>\n<BLANKLINE>", True),
     (">>> for i in range(3): print(i, i)  # doctest: +NORMALIZE_WHITESPACE\n0   0\n1   1\n2   2", True),
-    (">>> print(f(1), f(2))\n2 4", True), (">>> print(*[f(1), f(2)], sep='-')\n2-4", True), (">>> print(f(1))\n3", False),
+    (">>> print(f(1), end='')\n2", True), (">>> print(f(1), f(2))\n2 4", True), (">>> print(*[f(1), f(2)], sep='-')\n2-4", True), (">>> print(f(1))\n3", False),
     (">>> [f(n) for n in range(99)]  # doctest: +ELLIPSIS\n[0, 2, ..., 196]", True), (">>> f([1])  # doctest: +ELLIPSIS\n[2, ...]", False)])
 def test_what_an_example_shows_is_compared_where_it_is_not_one_value(example, holds):
     test = prepare_data.examples_of(f"Text.\n\n{example}\n")
@@ -1049,6 +1057,9 @@ def test_functions_are_found_among_prose_without_any_fence():
     answer = "1. First:\n\nfrom math import pi\n\n" + EXERCISE.format("one", "pi") + "Now the second.\n" + EXERCISE.format("two", "2") + "\nThat is all."
     assert [name for name, *_ in prepare_data.exercises_in(answer)] == ["one", "two"]
     assert "import pi" in next(prepare_data.exercises_in(answer))[1]
+    commented = "Here it is:\n\ndef f(x):\n    \"\"\"Doc.\"\"\"\n    y = x\n# now return\n    return y\n\nIt copies.\n"
+    assert "return y" in next(prepare_data.exercises_in(commented))[1]
+    assert list(prepare_data.exercises_in("from x\n" * 30_000)) == [(None, "does not parse", "")]  # and not after half a minute
 
 
 EXERCISE = """def {}(
