@@ -255,8 +255,8 @@ class Linear(nn.Linear):
     packed = None
 
     def forward(self, x):
-        packed = self.packed if torch.is_inference_mode_enabled() and x.dtype == self.weight.dtype else None
-        if packed is None or torch.compiler.is_compiling():
+        packed = self.packed
+        if packed is None or torch.compiler.is_compiling() or not torch.is_inference_mode_enabled() or x.dtype != self.weight.dtype:
             return super().forward(x)
         return torch.ops.mkldnn._linear_pointwise(x, *packed, "none", [], "")
 

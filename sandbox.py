@@ -146,11 +146,12 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
         """-> [it as a literal] if its class inherits from one, else []. Asked once until another call is made: no chance to guess."""
         if self._is_container and self._handle not in self._peer.literals:
             answer = self._peer.call("literal", self)
-            self._peer.literals[self._handle] = answer if len(answer) == 1 and type(answer[0]) in CONTAINER_TYPES else []
+            self._peer.literals[self._handle] = answer if type(answer) is list and len(answer) == 1 and type(answer[0]) in CONTAINER_TYPES else []
         return self._peer.literals.get(self._handle, [])
     def _compute(self, name, *operands):
         literals = [value for operand in operands for value in (operand._literal() if isinstance(operand, Remote) else [operand])]
-        if isinstance(result := self._peer.call(name, *operands), Remote):
+        result = self._peer.call(name, *operands)
+        if isinstance(result, Remote) and not (result._is_container and len(literals) == len(operands)):
             return result
         if len(literals) < len(operands):
             raise TypeError(f"the program's own {name} gives a literal")
@@ -557,9 +558,9 @@ def be_tests(layers, rules):
     try:
         run(program, peer)
     except BaseException as e:
-        if isinstance(e, SystemExit) and not e.code:
+        if isinstance(e, SystemExit):
             raised_in = traceback.extract_tb(e.__traceback__)[-1].filename
-            if raised_in == getattr(sys.modules.get("unittest.main"), "__file__", ""):
+            if raised_in == getattr(sys.modules.get("unittest.main"), "__file__", "") and not e.code:  # only there it is no answer of the candidate
                 end("passed")  # unittest.main()'s way to say it
         text = ""
         with contextlib.suppress(BaseException):  # what cannot be printed: an int of 5,000 digits, an answer whose __str__ raises
@@ -589,7 +590,8 @@ def run(program, peer):
     random.seed(0)  # HumanEval 32, 38, 50 and 53 draw their inputs
     exec(compile(program.setup, "<setup>", "exec", dont_inherit=True), names)
     names.pop(entry_point, None)  # HumanEval's prompt defines a stub
-    peer.own_errors.update({error_names(v): v for v in names.values() if isinstance(v, type) and issubclass(v, BaseException)})
+    peer.own_errors.update({error_names(v): v for v in names.values() if isinstance(v, type) and issubclass(v, BaseException)
+                            and not v.__module__.startswith("unittest")})  # SkipTest
     with contextlib.suppress(Exception):
         names[entry_point]  # for tests that look in globals()
     test = compile(program.test, "<test>", "exec", dont_inherit=True)
