@@ -1373,10 +1373,15 @@ def collect_task(task):
     for number, item, text in read_items(read_small_file if read is read_file else read, items, first, dropped, corrupt):
         try:
             check_text(text, code=not path.endswith(".xml"))
-            documents.append((hash_text(text), json_line({"text": text, "source": f"{path}:{number}" if path else os.fsencode(item).decode(errors="replace")})))
+            documents.append((hash_text(text), json_line({"text": text, "source": readable(f"{path}:{number}" if path else item)})))
         except ValueError as error:
             dropped[str(error)] += 1
     return path, documents, dropped, corrupt
+
+
+def readable(name):
+    """The name of a file, which need not be UTF-8, as text that is."""
+    return os.fsencode(name).decode(errors="replace")
 
 
 def read_small_file(path):

@@ -413,6 +413,7 @@ CLASSES = [  # classes and how tests look at what they make; tests that have a w
     ("a sum that depends on what is added", "class V(list):\n    def m(s): pass\n    def __add__(s, o): return [3]\n", "assert V([1]) + [2] == [3]", "failed"),
     ("a class with parameters", "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass Stack(Generic[T]):\n    def __init__(s): s.items = []\n    def push(s, x): s.items.append(x)\n    def pop(s): return s.items.pop()\n", "s = Stack[int]()\ns.push(1)\nassert s.pop() == 1", "passed"),
     ("a copy of a defaultdict with a function", "from collections import defaultdict\ndef f():\n    d = defaultdict(lambda: 7)\n    d[1]\n    return d\n", "import copy\nd = copy.deepcopy(f())\nassert d == {1: 7} and d[2] == 7", "passed"),
+    ("a copy that the program refuses", "class S:\n    def __deepcopy__(s, memo): raise ValueError\n", "import copy\ncopy.deepcopy(S())", "failed"),
     ("the highest limit of recursion", "def f(n, g): return g(n)\n", "import sys\nsys.setrecursionlimit(2**31 - 1)\nassert f(3, lambda x: x + 1) == 4", "passed"),
     ("a list in itself in an exception", in_f("a = []\na.append(a)\nraise ValueError(a)"), "try: f(2)\nexcept ValueError as e: assert str(e) == '[[...]]'\nelse: assert False", "passed"),
     ("unittest.main()", ADD, "import unittest\nclass A(unittest.TestCase):\n    def test_f(self): self.assertEqual(f(2), 3)\nif __name__ == '__main__': unittest.main()", "passed"),

@@ -713,10 +713,11 @@ def test_a_folder_that_cannot_be_listed_is_left_out_and_named_and_a_name_that_is
         if str(folder).endswith("closed"):
             raise PermissionError(errno.EACCES, "Permission denied", folder)
         return scandir(folder)
+    Path(os.fsdecode(os.path.join(os.fsencode(tmp_path / "code"), b"d\xff.jsonl"))).write_text('{"text": "y = 1"}\n')
     monkeypatch.setattr(os, "scandir", guarded)
     prepare_data.main(["collect", str(tmp_path / "code"), "--workers", "1", "--out", str(tmp_path / "o.jsonl")])
     assert "code/closed: Permission denied: left out" in capsys.readouterr().out
-    assert [row["source"].rsplit("/")[-1] for row in rows(tmp_path / "o.jsonl")] == ["a.py", "c\ufffd.py"]
+    assert sorted(row["source"].rsplit("/")[-1] for row in rows(tmp_path / "o.jsonl")) == ["a.py", "c\ufffd.py", "d\ufffd.jsonl:1"]
     with pytest.raises(SystemExit, match="closed: Permission denied"):
         prepare_data.main(["collect", str(tmp_path / "code" / "closed"), "--out", str(tmp_path / "p.jsonl")])
 
