@@ -262,10 +262,10 @@ class Linear(nn.Linear):
 
 
 @contextlib.contextmanager
-def packed_weights(model):
-    """Inside, the large matrices of a model on a CPU are there twice: once more in the layout in which oneDNN multiplies fastest, from 1.2
-    to 4 times as fast (BENCHMARKS.md). The weights must not change meanwhile."""
-    layers = [module for module in model.modules() if isinstance(module, Linear) and can_be_packed(module.weight)]
+def packed_weights(model, rows):
+    """Inside, the large matrices of a model on a CPU are there twice: once more in the layout in which oneDNN multiplies so many rows
+    fastest, from 1.2 to 4 times as fast (BENCHMARKS.md). The weights must not change meanwhile."""
+    layers = [module for module in model.modules() if isinstance(module, Linear) and can_be_packed(module.weight, rows)]
     try:
         for layer in layers:
             bias = None if layer.bias is None else layer.bias.contiguous()  # oneDNN does not ask for its stride
@@ -276,14 +276,14 @@ def packed_weights(model):
             layer.packed = None
 
 
-def can_be_packed(weight):
-    """Is it on a CPU, large enough to pay for oneDNN's start, and of a type that oneDNN multiplies fastest on this processor? In fp32 on
-    Intel's (known by AMX) that is MKL, as it is."""
+def can_be_packed(weight, rows):
+    """Is it on a CPU, large enough to pay for oneDNN's start, and does oneDNN multiply so many rows of its type fastest on this
+    processor? Few of them in fp32 on Intel's are MKL's."""
     if not (weight.is_cpu and weight.numel() >= 1 << 18 and torch.backends.mkldnn.is_available()):
         return False
     if weight.dtype == torch.bfloat16:
         return torch.ops.mkldnn._is_mkldnn_bf16_supported()
-    return weight.dtype == torch.float32 and not torch.cpu._is_amx_tile_supported()
+    return weight.dtype == torch.float32 and (rows > 3 or "Intel" not in torch.cpu.get_capabilities().get("cpu_name", ""))
 
 
 class CPUAttention(torch.autograd.Function):

@@ -221,7 +221,7 @@ def generate(model, encoding, prompts, n=1, max_new_tokens=256, temperature=0.8,
         batch.tokens[start:len(rows)] = pick(torch.stack([row.after for row in entered]), first)
         ask(start)
 
-    with packed_weights(model):
+    with packed_weights(model, len(batch.tokens)):
         while waiting or rows:
             if waiting and len(rows) < len(batch.tokens):
                 enter()

@@ -165,11 +165,16 @@ def test_rotary_turns_pairs_as_complex_numbers():
 
 
 @pytest.fixture
-def packing(monkeypatch):
-    """Packed weights on Intel's processors, too, where they are not used in fp32: the products are right there as well."""
-    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
-    if not can_be_packed(torch.empty(1024, 1024)):
+def packing():
+    if not can_be_packed(torch.empty(1024, 1024), rows=16):
         pytest.skip("this torch comes without oneDNN")
+
+
+def test_few_rows_are_not_packed_where_mkl_is_faster(packing, monkeypatch):
+    for processor, rows, packed in [("Intel Xeon", 3, False), ("Intel Xeon", 4, True), ("AMD EPYC", 1, True)]:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"cpu_name": processor})
+        assert can_be_packed(torch.empty(1024, 1024), rows) == packed
+    assert not can_be_packed(torch.empty(8, 1024), 16) and not can_be_packed(torch.empty(1024, 1024, device="meta"), 16)
 
 
 @pytest.mark.parametrize("shape", [(), (1,), (0,), (5,), (2, 3), (16, 1), (3, 100)])
@@ -181,10 +186,10 @@ def test_packed_weights_give_the_product_in_fp64(shape, bias, dtype, tolerance, 
     if bias == "with gaps":
         layer.bias = torch.nn.Parameter(torch.randn(1024).to(dtype)[::2])
     exact = x.double() @ layer.weight.double().t() + (0 if bias == "no" else layer.bias.double())
-    with torch.inference_mode(), packed_weights(layer), torch.profiler.profile() as profile:
+    with torch.inference_mode(), packed_weights(layer, 16), torch.profiler.profile() as profile:
         y = layer(x)
     packed = "mkldnn::_linear_pointwise" in {event.key for event in profile.key_averages()}
-    assert packed == can_be_packed(layer.weight) and (packed or dtype == torch.bfloat16)
+    assert packed == can_be_packed(layer.weight, 16) and (packed or dtype == torch.bfloat16)
     assert y.dtype == dtype and y.shape == (*shape, 512) and torch.allclose(y.double(), exact, rtol=tolerance, atol=tolerance)
     assert layer(x).requires_grad  # nothing is left of it
 
@@ -192,7 +197,7 @@ def test_packed_weights_give_the_product_in_fp64(shape, bias, dtype, tolerance, 
 def test_packed_weights_are_not_used_outside_nor_for_gradients_under_autocast_and_by_small_matrices(packing):
     model = torch.nn.Sequential(Linear(1024, 1024), Linear(1024, 8))
     x = torch.randn(2, 1024)
-    with pytest.raises(KeyError), packed_weights(model):
+    with pytest.raises(KeyError), packed_weights(model, 16):
         assert model[0].packed and not model[1].packed
         model(x).sum().backward()  # who trains between two tokens of a generation
         with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
