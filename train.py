@@ -327,7 +327,7 @@ def set_up_machine(config):
         torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = config.dtype != "fp32"
         if config.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    if config.deterministic or kind == "cpu":  # where compiled code would else sum the embedding's gradient in any order
+    if config.deterministic or (config.compile and kind == "cpu"):  # compiled code would else sum the embedding's gradient in any order
         torch.use_deterministic_algorithms(True)
         torch.utils.deterministic.fill_uninitialized_memory = False
     if WORLD > 1:  # the timeout: while rank 0 writes 28 GB to a slow disk, the others wait in the next exchange

@@ -508,7 +508,7 @@ def test_a_closed_terminal_stops_a_run_and_saves_it_but_not_under_nohup(data, tm
 
 def test_a_folder_in_use_is_refused(data, tmp_path):
     with train.own_folder(str(tmp_path / "run")):
-        assert "in use by another run" in run("train.py", *tiny_run(data, tmp_path / "run")).stderr
+        assert "in use by another run" in refused(train.main, tiny_run(data, tmp_path / "run"))
     (tmp_path / "file").write_text("")
     assert run("train.py", *tiny_run(data, tmp_path / "file")).stderr == f"{tmp_path / 'file'}: File exists\n"
 
