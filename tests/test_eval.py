@@ -384,6 +384,16 @@ def test_sampled_text_depends_neither_on_the_batch_nor_on_the_ranks(own, box, ch
     assert len({row["raw_completion"] for row in lines("one/samples.jsonl")}) == 18
 
 
+def test_samples_that_someone_removes_meanwhile_are_missed(own, box, checkpoint, monkeypatch):
+    def meet(value=None):
+        for path in Path("out/part").glob("samples.*"):
+            path.write_text("".join(path.read_text().splitlines(keepends=True)[:-2]))
+        return [value]
+    monkeypatch.setattr(ev, "meet", meet)
+    with pytest.raises(SystemExit, match="out/part lacks samples for own/4 .* The same command makes them again"):
+        run(monkeypatch, checkpoint, "--benchmark", own, "--max_new_tokens", 3, "--batch_size", 1, "--out", "out")
+
+
 def test_a_killed_run_continues_to_the_same_files_and_refuses_other_settings(own, box, checkpoint, monkeypatch, capsys):
     settings = [checkpoint, "--benchmark", own, "-n", 4, "--temperature", 0.7, "--max_new_tokens", 150, "--batch_size", 2]
     part = Path("killed [1]/part/samples.0.jsonl")
