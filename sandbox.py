@@ -28,15 +28,15 @@ NOT covered:
   folders on a slow disk, and the folder of a helper that was killed;
 - tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
 - answers: identity, but of the containers of one call: what two calls return, or attributes hold, are copies, so a method that hands out its own
-  list passes, a default argument that collects does too, and a change of that list is lost. On a Remote <, in, hash, copy, del, `with`,
-  `async for`, isinstance (but of abstract types such as Iterator), abs, int, divmod, += by __iadd__, arithmetic that gives a literal (a dot
-  product), __names__ but __name__ (doctest has nothing to look into), and == with what it does not inherit from (!= is its opposite); a class
-  of the test cannot inherit from it. A test that expects one of these to fail passes. Nesting beyond a few hundred; more than 16 MB;
+  list passes, a default argument that collects does too, and a change of that list is lost. On a Remote < with a literal, in, del, a `with` that swallows an exception,
+  `async for`, isinstance of types that the program has not made (but of abstract ones such as Iterator), round, divmod, += by __iadd__, arithmetic that
+  gives a literal (a dot product), __names__ but __name__ (doctest has nothing to look into), and == with what it does not inherit from (!= is
+  its opposite; where two Remotes are compared, theirs is the answer); a class of the test cannot inherit from it. A test that expects one of these to fail passes. Nesting beyond a few hundred; more than 16 MB;
   subclasses of literals (a function that returns a Stack(list) gives a list; what the test makes by Stack() keeps its methods, if it is a
   container, but not <, in-place operators and isinstance; tuples keep all); a generator's return value and StopIteration, which arrives as an
   Exception of that name. Of an exception its __str__, methods, properties and cause; its class, if a module of the standard library has it
   (but for a few, as json.JSONDecodeError);
-- arguments: subclasses likewise; of an object of a class that prompt or test defines its class (isinstance, type, match), identity, < and an
+- arguments: subclasses likewise; of an object of a class that prompt or test defines its class (isinstance, type, match), identity and an
   Enum's ==; of a function all but its call and name (inspect.signature); exceptions as values; attributes of objects, but for those of classes
   that prompt or test define; async callbacks; calls after f has returned; a decorator or descriptor of the candidate in a class of the tests;
 - what else a test shares with f in one process: stdout, os.environ, the seed of random, patches, globals of the prompt that f sets anew,
@@ -45,7 +45,7 @@ NOT covered:
   files or 16 MB in one, or a second function that the test calls and that is named like a builtin or a module of the standard library: they fail.
   The program's own `if __name__ == "__main__":` is not entered. Gathered coroutines run in turn. 100,000 items of a generator take 4 to 11 s.
 """
-import builtins, collections, concurrent.futures, contextlib, ctypes, datetime, functools, gc, importlib, itertools, json, operator, os
+import builtins, collections, concurrent.futures, contextlib, copy, ctypes, datetime, functools, gc, importlib, itertools, json, operator, os
 import platform, queue, random, re, resource, select, signal, socket, struct, subprocess, sys, tempfile, threading, time, traceback, types
 from decimal import Decimal, DivisionByZero, InvalidOperation
 from fractions import Fraction
@@ -121,10 +121,15 @@ def encode(message):
 def decode(line):
     return json.loads(line.decode("utf-8", "surrogatepass"))
 
-# What can be done with a Remote. Nothing that lets an answer decide what it equals: no <, == with another Remote only, `in` looks at its
-# items, and what comes of arithmetic is no literal (V(1) + V(2) is fine, f(x) - 3.5 is not)
-OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr, "eq": operator.eq,
-              "getitem": operator.getitem, "setitem": operator.setitem, "delitem": operator.delitem}
+# What can be done with a Remote. Nothing that lets an answer decide what it equals: == and < with another Remote only, `in` looks at its
+# items, what comes of arithmetic is no literal (V(1) + V(2) is fine, f(x) - 3.5 is not) and with a literal becomes none (abs), and `with`
+# swallows no exception
+ORDER = "lt", "le", "gt", "ge"
+OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr, "format": format, "hash": hash, "eq": operator.eq,
+              **{name: getattr(operator, name) for name in (*ORDER, "getitem", "setitem", "delitem")},
+              "abs": abs, "int": int, "float": float, "copy": copy.copy, "deepcopy": copy.deepcopy,
+              "isinstance": isinstance, "issubclass": issubclass,
+              "enter": lambda manager: manager.__enter__(), "leave": lambda manager, error: manager.__exit__(error, None, None) and None}
 ARITHMETIC = {name: getattr(operator, f"__{name}__") for name in "add sub mul matmul truediv floordiv mod pow lshift rshift and or xor neg pos invert".split()}
 
 class Remote:  # something that lives at the other end of the pipe. (A docstring would be that of the candidate's functions)
@@ -141,7 +146,9 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
             return self is other or bool(self._peer.call("eq", self, other))
         return any(literal == other for literal in self._literal())
     __hash__ = object.__hash__
-    _is_container = False
+    __copy__ = lambda self: self._peer.call("copy", self)
+    __deepcopy__ = lambda self, memo: self._peer.call("deepcopy", self)
+    _is_container = _knows_a_literal = False
     def _literal(self):
         """-> [it as a literal] if its class inherits from one, else []. Asked once until another call is made: no chance to guess."""
         if self._is_container and self._handle not in self._peer.literals:
@@ -152,6 +159,7 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
         literals = [value for operand in operands for value in (operand._literal() if isinstance(operand, Remote) else [operand])]
         result = self._peer.call(name, *operands)
         if isinstance(result, Remote) and not (result._is_container and len(literals) == len(operands)):
+            result.__dict__["_knows_a_literal"] = not all(isinstance(operand, Remote) for operand in operands)
             return result
         if len(literals) < len(operands):
             raise TypeError(f"the program's own {name} gives a literal")
@@ -170,14 +178,25 @@ def next_of(self):
     raise StopIteration
 
 # What a Remote can do only if the original can: tests may ask hasattr, callable or isinstance(x, Iterator)
-ABILITIES = {"__call__": lambda self, /, *args, **kwargs: self._peer.call(self._handle, *args, **kwargs), "__next__": next_of,
-             "_is_container": True, "__deepcopy__": lambda self, memo: self}
-for operation in OPERATIONS.keys() - {"eq"}:
-    method = lambda self, *args, name=operation: self._peer.call(name, self, *args)
-    if operation in ("iter", "len", "getitem"):
-        ABILITIES[f"__{operation}__"] = method
-    else:
-        setattr(Remote, f"__{operation}__", method)
+ABILITIES = {"__call__": lambda self, /, *args, **kwargs: self._peer.call(self._handle, *args, **kwargs), "__next__": next_of, "_is_container": True,
+             "__instancecheck__": lambda self, x: self._peer.call("isinstance", x, self),
+             "__subclasscheck__": lambda self, cls: self._peer.call("issubclass", cls, self),
+             "__enter__": lambda self: self._peer.call("enter", self),
+             "__exit__": lambda self, error, *_: self._peer.call("leave", self, error) and None}
+
+def to_literal(self, name):
+    if self._knows_a_literal:
+        raise TypeError(f"{name}() of what the program's own arithmetic gives")
+    return self._peer.call(name, self)
+
+for operation in "iter", "len", "hash", "getitem":
+    ABILITIES[f"__{operation}__"] = lambda self, *args, name=operation: self._peer.call(name, self, *args)
+for operation in "bool", "str", "repr", "format", "setitem", "delitem":
+    setattr(Remote, f"__{operation}__", lambda self, *args, name=operation: self._peer.call(name, self, *args))
+for operation in "abs", "int", "float":
+    ABILITIES[f"__{operation}__"] = lambda self, name=operation: to_literal(self, name)
+for operation in ORDER:
+    setattr(Remote, f"__{operation}__", lambda self, other, name=operation: self._peer.call(name, self, other) if isinstance(other, Remote) else NotImplemented)
 for operation in ARITHMETIC:
     setattr(Remote, f"__{operation}__", lambda self, *other, name=operation: self._compute(name, self, *other))
     setattr(Remote, f"__r{operation}__", lambda self, other, name=operation: self._compute(name, other, self))
@@ -185,7 +204,7 @@ for operation in ARITHMETIC:
 @functools.cache
 def abilities_of(cls):
     methods = {name: method for c in reversed(cls.__mro__) for name, method in vars(c).items()}  # getattr would also look in its metaclass
-    ours = {"_is_container": issubclass(cls, CONTAINERS), "__deepcopy__": cls is types.FunctionType}  # whatever its methods are called
+    ours = {"_is_container": issubclass(cls, CONTAINERS), "__hash__": cls.__hash__ is not object.__hash__}  # whatever its methods are called
     return [name for name in ABILITIES if ours.get(name, methods.get(name))]
 
 @functools.cache
@@ -199,7 +218,7 @@ def literal(v):
 @functools.cache
 def has_more_than_a_literal(cls):
     """Is it a class of the candidate (an LRUCache(OrderedDict), a namedtuple) with methods or fields that a literal lacks?"""
-    own = [attribute for c in cls.__mro__ if c.__module__ == "candidate" for attribute in vars(c).items()]
+    own = [attribute for c in cls.__mro__ if c.__module__ == "candidate" or hasattr(c, "_fields") for attribute in vars(c).items()]
     return issubclass(cls, (*CONTAINERS, tuple)) and any(not name.startswith("_") or isinstance(x, types.FunctionType) for name, x in own)
 
 def reserve(frames):

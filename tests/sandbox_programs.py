@@ -413,6 +413,30 @@ CLASSES = [  # classes and how tests look at what they make; tests that have a w
     ("a sum that depends on what is added", "class V(list):\n    def m(s): pass\n    def __add__(s, o): return [3]\n", "assert V([1]) + [2] == [3]", "failed"),
     ("a class with parameters", "from typing import Generic, TypeVar\nT = TypeVar('T')\nclass Stack(Generic[T]):\n    def __init__(s): s.items = []\n    def push(s, x): s.items.append(x)\n    def pop(s): return s.items.pop()\n", "s = Stack[int]()\ns.push(1)\nassert s.pop() == 1", "passed"),
     ("a copy of a defaultdict with a function", "from collections import defaultdict\ndef f():\n    d = defaultdict(lambda: 7)\n    d[1]\n    return d\n", "import copy\nd = copy.deepcopy(f())\nassert d == {1: 7} and d[2] == 7", "passed"),
+    ("a `with`", "import contextlib\n@contextlib.contextmanager\ndef f(x):\n    try: yield [x]\n    finally: log.append(x)\nlog = []\n"
+     "class M:\n    def __enter__(s): s.on = True; return s\n    def __exit__(s, *error): s.on, s.error = False, error[0]\n",
+     "with f(2) as a, M() as m: assert a == [2] and m.on\nassert log == [2] and not m.on and m.error is None\n"
+     "try:\n    with m: raise KeyError\nexcept KeyError: assert m.error is KeyError\nelse: assert False\n", "passed"),
+    ("a `with` that swallows an assert", "class f:\n    def __init__(s, x): pass\n    def __enter__(s): return s\n    def __exit__(s, *error): return True\n", "with f(2) as g: assert g == 3", "failed", "AssertionError"),
+    ("classes of its own", "from abc import ABC, abstractmethod\nclass A(ABC):\n    @abstractmethod\n    def g(s): 0\nclass B(A):\n    def g(s): return 1\nclass C: pass\n",
+     "b = B()\nassert isinstance(b, A) and isinstance(b, (int, B)) and not isinstance(b, C) and not isinstance(3, B) and issubclass(B, A) and not issubclass(A, B)\n"
+     "assert not isinstance(b, (int, str))\ntry: A()\nexcept TypeError: pass\nelse: assert False", "passed"),
+    ("an instance of what the test defines", "class f:\n    def __init__(s, x): pass\n", "class P: pass\nassert isinstance(f(2), P) or isinstance(f(2), int)", "failed"),
+    ("objects in order", "import dataclasses, functools\n@dataclasses.dataclass(order=True, frozen=True)\nclass V:\n    n: int\n@functools.total_ordering\nclass W(V):\n    def __lt__(s, o): return s.n > o.n\n",
+     "a, b = V(1), V(2)\nassert a < b <= b and not a > b and sorted([b, a])[0] is a and max(a, b) is b and min(W(1), W(2)).n == 2\n"
+     "assert len({a, V(1), b}) == 2 and {a: 5}[V(1)] == 5 and V(3) not in {a, b}", "passed"),
+    ("objects that cannot be in a set", "class f:\n    def __init__(s, x): s.x = x\n    def __eq__(s, o): return s.x == o.x\n", "try: {f(2)}\nexcept TypeError: assert f(2) == f(2)\nelse: assert False", "passed"),
+    ("an object that is less than everything", "class f:\n    def __init__(s, x): pass\n    def __lt__(s, o): return True\n    __gt__ = __le__ = __ge__ = __lt__\n", "assert f(2) < 3", "failed", "TypeError"),
+    ("an object that is more than everything", "class f:\n    def __init__(s, x): pass\n    def __lt__(s, o): return True\n    __gt__ = __le__ = __ge__ = __lt__\n", "assert 3 < f(2)", "failed", "TypeError"),
+    ("a lying key", "class f(str):\n    def __init__(s, x): pass\n    def __eq__(s, o): return True\n    def __hash__(s): return 3\nclass g:\n    def __eq__(s, o): return True\n    def __hash__(s): return 3\n", "assert g() in {3: 1}", "failed"),
+    ("numbers of objects", "class V:\n    def __init__(s, x, y): s.x, s.y = x, y\n    def __sub__(s, o): return V(s.x - o.x, s.y - o.y)\n    def __abs__(s): return (s.x ** 2 + s.y ** 2) ** 0.5\n"
+     "    def __int__(s): return s.x\n    def __float__(s): return s.x + 0.5\n    def __format__(s, how): return f'{s.x:{how}}'\n",
+     "import math\nv = V(3, 4)\nassert abs(v) == 5 and int(v) == 3 and math.isclose(float(v), 3.5) and abs(v - V(0, 4)) == 3 and f'{v:03}' == '003'", "passed"),
+    *[(f"an object whose difference is small by {how}", "class f:\n    def __init__(s, x): pass\n    def __sub__(s, o): return s\n    __rsub__ = __sub__\n    def __abs__(s): return 0.0\n    __float__ = __abs__\n"
+       "    def __int__(s): return 0\n", f"assert {how} < 1e-6", "failed", "TypeError") for how in ("abs(f(2) - 3.0)", "float(3.0 - f(2))", "int(f(2) - 3)", "abs(f(2) - f(2) - 3)", "__import__('math').fabs(f(2) - 3.0)")],
+    ("copies of objects", "class f:\n    def __init__(s, x): s.a = [x]\n", "import copy\nv = f(2)\nw, u = copy.deepcopy(v), copy.copy(v)\nv.a = [7]\nassert w.a == [2] and u.a == [2] and copy.deepcopy([v, f])[1] is f", "passed"),
+    ("an lru_cache's figures", "import functools\n@functools.lru_cache\ndef f(x): return x\n", "f(1), f(1), f(2)\nassert f.cache_info().hits == 1 and f.cache_info().currsize == 2", "passed"),
+    ("a named tuple of the test", "def f(p): return p.x + p[1]\n", "from collections import namedtuple\nassert f(namedtuple('P', 'x y')(1, 2)) == 3", "passed"),
     ("a copy that the program refuses", "class S:\n    def __deepcopy__(s, memo): raise ValueError\n", "import copy\ncopy.deepcopy(S())", "failed"),
     ("the highest limit of recursion", "def f(n, g): return g(n)\n", "import sys\nsys.setrecursionlimit(2**31 - 1)\nassert f(3, lambda x: x + 1) == 4", "passed"),
     ("a list in itself in an exception", in_f("a = []\na.append(a)\nraise ValueError(a)"), "try: f(2)\nexcept ValueError as e: assert str(e) == '[[...]]'\nelse: assert False", "passed"),
