@@ -528,7 +528,7 @@ def error_of(status, data):
     if not isinstance(error, dict):
         return {"message": f"HTTP {status}: {one_line(error)}", "says": text}
     message = error.get("message") or json.dumps(error.get("detail", error))
-    code = error.get("code") or error.get("type")
+    code = next((error.get(name) for name in ("code", "type") if error.get(name) in NO_CREDIT), error.get("code") or error.get("type"))
     named = f" ({one_line(code)})" if code else ""
     return {"message": f"HTTP {status}: {one_line(message)}{named}", "says": json.dumps(error), "code": str(code), "param": error.get("param")}
 
@@ -563,12 +563,12 @@ def answer_of(reply):
     finish = finish.lower() if isinstance(finish, str) else finish
     if not (finish in ENDS or finish in (None, "", "tool_calls", "function_call") and text):
         return None, f"finish_reason {'length' if finish in ('max_tokens', 'model_length') else one_line(finish)}"
-    text = re.split(r"</think(?:ing)?>|<\|channel\|>final<\|message\|>", text)[-1] if isinstance(text, str) else ""  # some leave the reasoning in
+    text = re.split(r"</think(?:ing)?>(?!['\")])|\[/THINK\]|<\|channel\|>final<\|message\|>", text)[-1] if isinstance(text, str) else ""  # some leave the reasoning in
     text = text.strip()
     for _ in range(3):  # or the model's own marks of the end
         if text.endswith("|>") and re.fullmatch(r"\w+", text[text.rfind("<|") + 2:-2]):
             text = text[:text.rfind("<|")].rstrip()
-    if re.match(r"<think(ing)?>|<\|(start|channel)\|>", text):
+    if re.match(r"<think(ing)?>|\[THINK\]|<\|(start|channel)\|>", text):
         text = ""  # the reasoning never came to an end
     if "\0" in text or re.search("[\ud800-\udfff]", text):
         return None, "broken characters"
@@ -584,7 +584,7 @@ def tokens_of(reply, prompt, text):
     """[in, out] as the server counts them; where it does not, or says 0, four characters are taken for one token. Some servers count
     reasoning, which is paid, in the total only."""
     usage = fields_of(reply.get("usage"))
-    total, *counted = (n if type(n) is int and 0 < n < 1e9 else 0 for n in map(usage.get, ("total_tokens", "prompt_tokens", "completion_tokens")))
+    total, *counted = (int(n) if type(n) in (int, float) and 0 < n < 1e9 else 0 for n in map(usage.get, ("total_tokens", "prompt_tokens", "completion_tokens")))
     read, made = (n or len(t or "") // 4 for n, t in zip(counted, (prompt, text)))
     return [read, max(made, total - read)]
 
@@ -622,6 +622,7 @@ class Client:
         self.settings = {"model": model, "temperature": temperature, "max_tokens": max_tokens, "reasoning_effort": reasoning_effort}
         self.local, self.lock, self.stopping = threading.local(), threading.Lock(), threading.Event()
         self.resume_at, self.answered, self.refused = 0.0, 0, set()
+        self.spent = 0.0  # dollars, with what has come and is not stored yet
 
     def session(self):
         """This thread's own connection."""
@@ -632,6 +633,8 @@ class Client:
             if self.key:
                 def sign(request):  # as `auth`, so that no ~/.netrc takes its place
                     request.headers["Authorization"] = f"Bearer {self.key}"
+                    if self.query:
+                        request.headers["api-key"] = self.key  # Azure's own name for it
                     return request
                 session.auth = sign
         return self.local.session
@@ -642,7 +645,7 @@ class Client:
         connect = timeout if "files" in kwargs else min(10, timeout)  # which has to be enough for all that is sent, too
         url = self.base + path + (("&" if "?" in path else "?") + self.query if self.query else "")
         stored = path.startswith("/files/")  # may lie elsewhere; requests keeps our key from there
-        with self.session().request(method, url, timeout=(connect, timeout), allow_redirects=stored, stream=True, **kwargs) as response:
+        with self.session().request(method, url, timeout=(connect, timeout), allow_redirects=stored and not self.query, stream=True, **kwargs) as response:
             def hang_up():
                 with suppress(Exception):  # the answer has just come to its end, or urllib3 is older than 2.3
                     response.raw.shutdown()
@@ -759,7 +762,7 @@ class Client:
             if named := re.search(rf"(?i)\b({'|'.join(sent).replace('_', '[ _]?')})\b", says):
                 # the first: behind it some servers repeat the whole request
                 return next(name for name in sent if name.replace("_", "") == re.sub("[ _]", "", named[1]).lower())
-        if "reasoning_effort" in sent and re.search("""(?i)reasoning|effort|think|['"]none\\*['"]""", error["says"]):
+        if "reasoning_effort" in sent and re.search("""(?i)\\b(?:reasoning|effort|thinking)|['"]none\\*['"]""", error["says"]):
             return "reasoning_effort"  # many servers name the value only
 
     def leave_out(self, name, params, refused):
@@ -802,15 +805,20 @@ class Client:
                         return {**self.record(None, str(error), tokens), "again": True}
                     raise
             text, why = answer_of(reply)
-            tokens = [a + b for a, b in zip(tokens, tokens_of(reply, prompt, text))]
+            paid = tokens_of(reply, prompt, text)
+            tokens = [a + b for a, b in zip(tokens, paid)]
+            with self.lock:
+                self.spent += self.usd(paid)
             if text or why.startswith("finish_reason content_filter"):
                 break
+            if self.spent >= self.budget:
+                return {**self.record(None, why, tokens), "again": True}
         return self.record(text, why, tokens)
 
     def record(self, text, why, tokens, share=1.0):
         """What is stored about an answer; "again" means that it is not final."""
         return {**({"text": text} if text else {"rejected": why}), **({} if text or FINAL.search(why) else {"again": True}),
-                "tokens": tokens, "usd": self.usd(tokens, share)}
+                **({} if text or why != "finish_reason length" else {"max_tokens": self.settings["max_tokens"]}), "tokens": tokens, "usd": self.usd(tokens, share)}
 
     def usd(self, tokens, share=1.0):
         return round(share * sum(n * price for n, price in zip(tokens, self.price)) / 1e6, 9)
@@ -825,6 +833,8 @@ def damage(record):
         return "no 'key'"
     if not (isinstance(tokens, list) and [*map(type, tokens)] == [int, int] and isinstance(usd, (int, float)) and math.isfinite(usd)):
         return "no 'tokens' or 'usd'"
+    if not isinstance(record.get("max_tokens", 0), int):
+        return "no 'max_tokens'"
     if not record.get("again") and not (isinstance(record.get("about"), dict) and isinstance(record.get("text", record.get("rejected")), str)):
         return "no 'about' or 'text'"
 
@@ -869,7 +879,7 @@ class Answers:
 
     def count(self, number, record):
         self.done.pop(record["key"], None)
-        if not record.get("again"):
+        if not record.get("again") and not record.get("max_tokens", math.inf) < self.settings.get("max_tokens", 0):  # it was cut there
             self.done[record["key"]] = number
         if "rejected" in record:
             self.useless.append(record)
@@ -967,6 +977,7 @@ def ask_all(client, items, path, settings=None, batch=False, total=None):
 def ask_in_threads(client, items, answers, total):
     """A bounded window of requests. This thread alone writes, and writes what has come before it asks for more."""
     pending, failures, interrupted, come = {}, 0, False, queue.SimpleQueue()
+    client.spent = answers.usd
     pool = ThreadPoolExecutor(client.concurrency)
 
     def on_signal(number, _):  # no exception, which could strike between taking an answer and storing it
@@ -990,7 +1001,7 @@ def ask_in_threads(client, items, answers, total):
                 failures += 1
                 if failures == max(4, client.concurrency) or not (client.answered or pending):
                     fatal = SystemExit(f"{client.where} fails: {error}, after {TRIES} tries for each of {failures} prompts. The same command goes on")
-            except SystemExit as error:
+            except (SystemExit, Exception) as error:  # after the others' answers are stored
                 fatal = error
         for record in records:
             if "rejected" in record and client.stopping.is_set():
@@ -1012,7 +1023,7 @@ def ask_in_threads(client, items, answers, total):
             for key, prompt, about in items:
                 while len(pending) >= client.concurrency or interrupted:
                     take()
-                if answers.usd >= client.budget:
+                if client.spent >= client.budget:
                     answers.stopped = f"the budget of ${client.budget:g} is reached"
                     break
                 future = pool.submit(client.ask, prompt)
@@ -1103,8 +1114,11 @@ def ask_in_batches(client, items, answers):
             most = largest // 2  # OpenAI's new accounts may have a few hundred lines waiting
             print(f"{one_line(reason).rstrip('.')}: the next batches are of {most:,} lines, one at a time")
         elif todo and answers.lines == lines_before and client.refused == refused_before:
-            raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again; a smaller "
-                             "--count makes smaller ones")
+            if len(todo) > len(answers.done) / 10:
+                raise SystemExit(f"the batches brought no answer: {reason or 'no line came back'}. The same command sends them again; a smaller "
+                                 "--count makes smaller ones")
+            answers.again[reason or "no line came back"] += len(todo)  # a few lines that never succeed do not keep the others
+            break
 
 
 def noted_batches(client, note, answers):
@@ -1164,7 +1178,7 @@ def chunks_for(client, todo, sent, answers):
     answers.stopped = ""
     for key, (prompt, _) in todo.items():
         left -= answers.usd / len(answers.done) if len(answers.done) >= 100 else client.usd([len(prompt) // 4, longest], 0.5)
-        if left < 0:
+        if left < 0 or answers.usd >= client.budget:
             answers.stopped = f"the budget of ${client.budget:g} leaves no room for another line"
             break
         if key not in sent:
@@ -1304,7 +1318,7 @@ def make(args, items, keep, dropped, about_prompts, per_answer=1):
                 kept += 1
             more = next(items, None)  # is there another prompt? It is put back
             items = itertools.chain([more], items)
-            if answers.stopped or not more or kept == before:
+            if answers.stopped or not more or kept == before and (not kept or len(answers.asked) > 20):  # a few may all be of no use
                 break
         if not kept and len(answers.useless) >= asked > 0:
             answers.take_back()
@@ -1435,10 +1449,10 @@ def stackoverflow_posts(path):
                     if kind == "1" and re.search(r"(?<![\w-])python(-[\w.]+)?(?![\w-])", tags):
                         db.execute("INSERT OR IGNORE INTO posts (id, title, body, accepted) VALUES (?, ?, ?, ?)",
                                    (row.get("Id"), row.get("Title", ""), row.get("Body", ""), row.get("AcceptedAnswerId")))
-                    elif kind == "2":
+                    elif kind == "2" and row.get("Id"):
                         rank = "CASE WHEN accepted IS ?4 THEN 1000000000 ELSE ?3 END"
                         db.execute(f"UPDATE posts SET answer = ?2, rank = {rank} WHERE id = ?1 AND rank < {rank}",
-                                   (row.get("ParentId"), row.get("Body", ""), int(row.get("Score") or 0), int(row.get("Id"))))
+                                   (row.get("ParentId"), row.get("Body", ""), float(row.get("Score") or 0), int(row.get("Id"))))
                     root.clear()  # or the whole dump would stay in memory
                     if raw.tell() - done > 1 << 26:
                         yield raw.tell() - done, 0, []  # for the progress bar
@@ -1498,17 +1512,17 @@ def collect(args):
 
 DOCUMENT_CHARACTERS = 6000  # of a document that the teacher reads, about 1,800 tokens
 # "score: 4", "Score is **4**", "score (0-5): 4/5"; but not a range ("score: 3-4"), another scale ("4/10") or a fraction ("3.5")
-SCORE = r"score(?: is)?(?: ?[([]0 ?(?:-|–|to) ?5[])])?\W{0,8}([0-5])(?!\s*[-–]\s*\d)(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)"
+SCORE = r"score(?: is)?(?: ?[([]0 ?(?:-|–|to) ?5[])])?\W{0,8}([0-5])(?:\.0+(?!\d))?(?!\s*[-–]\s*\d)(?:\s*/\s*5(?!\d))?(?!\s*/|[\d.]*\d)"
 
 
 def annotate(args):
     """A random sample of documents -> {"id": hash of the document, "score": 0..5, "reason"}."""
     args.count, scores, dropped = args.samples, Counter(), Counter()
-    # The smallest hashes are a sample that does not depend on the order, and a larger --samples contains it. A few more stand by
+    # The smallest hashes are a sample that does not depend on the order, and a larger --samples contains it. Some more stand by
     # in case answers are of no use
     hashed = ((hash_text(f"{args.seed}{text}"), key_of(text), text[:DOCUMENT_CHARACTERS])
               for text in (record["text"] for _, record in read_documents(args.documents)))
-    sample = dict.fromkeys(heapq.nsmallest(args.count + args.count // 20 + 20, hashed))
+    sample = dict.fromkeys(heapq.nsmallest(args.count + args.count // 4 + 100, hashed))
     items = ((ANNOTATE.format(document=text), {"id": name}) for _, name, text in sample)
     if args.dry_run:
         args.count = min(args.count, len(sample))
@@ -1801,7 +1815,8 @@ def exercise_items(args):
         yield EXERCISES.format(count=args.per_call, names="\n".join(names), topic=topic), {"topic": topic}
 
 
-FENCE = re.compile(r"^[^\S\n]*(?:(?:[-*+•]|(?:#+ )?\**\d+[.)]\**|\*\*[^\n`*]*\*\*)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)(?:^[^\S\n]*\1[`~]*[^\S\n]*$|\Z)", re.S | re.M)
+FENCE = re.compile(r"^[^\S\n]*(?:(?:[-*+•]|(?:#+ )?\**\d+[.)]\**|\*\*[^\n`*]*\*\*)[ \t]*)?(`{3,}|~{3,})[^\n`]*\n(.*?)"
+                   r"(?:\1[`~]*[^\S\n]*$|(?=^[^\S\n]*(?:`{3,}|~{3,})py)|\Z)", re.S | re.M)  # ended by its fence, by the next block, or never
 HEAD, FUNCTION_LINES = r"(?:(?:from|import|@)[^\n]*\n+)+", r"def [^\n]*\n(?:[ \t][^\n]*\n|[)#][^\n]*\n|\n)+"
 BARE = re.compile(rf"^(?:{HEAD}(?:{FUNCTION_LINES})?|{FUNCTION_LINES})", re.M)  # code among prose; a head alone is matched, or it would be tried from each line
 WRAPPED = re.compile(r"\s*(?:`{3,}|~{3,})[ \t]*(?:markdown|md)[ \t]*\n(.*?)(?:\n[ \t]*(?:`{3,}|~{3,})\s*)?", re.S)  # a whole answer in one fence
@@ -1809,7 +1824,7 @@ WRAPPED = re.compile(r"\s*(?:`{3,}|~{3,})[ \t]*(?:markdown|md)[ \t]*\n(.*?)(?:\n
 
 def exercises_in(answer):
     """Yield (name, program, examples as a test or "") of every exercise in an answer, and (None, reason, "") of what is none."""
-    answer = answer.replace("\r\n", "\n").replace("\r", "\n")
+    answer = answer.replace("\r\n", "\n").translate({ord("\r"): "\n", 0xa0: " ", 0x200b: None, 0xfeff: None})  # spaces of no width, too
     wrapped = WRAPPED.fullmatch(answer)
     fences = re.findall(r"(?m)^[ \t]*(?:`{3,}|~{3,})[ \t]*(\S*)", wrapped[1]) if wrapped else []
     if fences and fences[0]:  # the next fence opens a block of a language, and does not close this one
@@ -1877,7 +1892,7 @@ def names_in(nodes):
             (read if isinstance(node.ctx, ast.Load) else bound).add(node.id)
         elif isinstance(node, ast.arg):
             bound.add(node.arg)
-        elif isinstance(node, (ast.FunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
+        elif isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.ExceptHandler, ast.MatchAs, ast.MatchStar)) and node.name:
             bound.add(node.name)
         elif isinstance(node, ast.MatchMapping) and node.rest:
             bound.add(node.rest)
@@ -2137,9 +2152,10 @@ def decontaminate_task(task):
 
 def decontaminate(args):
     """Exercises -> those that are not close to a problem of the benchmarks (paper, section 5 and appendix C), a report, and the list
-    of similar problems for the evaluation. 13-grams and syntax trees catch copies, also renamed or rearranged ones, not
+    of similar problems for the evaluation. 13-grams and syntax trees catch copies, also renamed or slightly rearranged ones, not
     paraphrases, nor a copied docstring of fewer than 13 words above other code; an --encoder adds the distance of embeddings for
-    these, with a threshold that the paper does not state. One statement more in a short copy can bring it below 0.95: tau 0.8 is safer."""
+    these, with a threshold that the paper does not state. One statement more in a short copy can bring it below 0.95: tau 0.8 is safer, and drops more innocents
+    (BENCHMARKS.md)."""
     from eval_humaneval import load_benchmark
     total = input_bytes(args, (), (".jsonl", ".jsonl.gz"))
     benchmark = [problem for name in args.against for problem in load_benchmark(name)[0]]  # MBPP's two versions share their task_ids

@@ -341,8 +341,8 @@ class Peer:
         if own and not issubclass(own, (StopIteration, StopAsyncIteration)):  # see EXCEPTIONS
             return own
         if (name, *bases) not in self.errors:
-            self.errors[name, *bases] = type(name, (*[self.error(*base) for base in bases],), {})
-        return self.errors[name, *bases]
+            self.errors[(name, *bases)] = type(name, (*[self.error(*base) for base in bases],), {})
+        return self.errors[(name, *bases)]
 
     def send(self, *message):
         line = encode(message)
