@@ -239,7 +239,7 @@ class FakeOpenAI:
             if refused:
                 bad.append(row | {"response": {"status_code": 400, "body": {"error": {"message": f"Unsupported parameter: '{refused[0]}'",
                                   "code": "unsupported_parameter", "param": refused[0]}}}})
-            elif self.random.random() < self.batch_expire:
+            elif self.random.random() < self.batch_expire or self.finish(prompt) == "expired":
                 bad.append(row | {"response": None, "error": {"code": "batch_expired", "message": "This request could not be executed in time"}})
             elif self.finish(prompt) == "refused":
                 bad.append(row | {"response": {"status_code": 400, "body": {"error": {"message": "content policy", "code": "content_policy_violation"}}}})

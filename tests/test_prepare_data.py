@@ -276,11 +276,12 @@ def test_the_query_of_an_address_goes_behind_the_path(tmp_path, client, monkeypa
         server.env = {**server.env, "OPENAI_BASE_URL": server.env["OPENAI_BASE_URL"] + "?api-version=2024-10-21"}
         ask_all(client(server), words(2), str(tmp_path / "a.jsonl"))
         assert {path for _, _, path in server.log} == {"/v1/chat/completions?api-version=2024-10-21"}
+        assert {headers["api-key"] for headers in server.headers} == {KEY}  # Azure reads the key here
 
 
 @pytest.mark.parametrize("usage, tokens", [
     ({"prompt_tokens": 100, "completion_tokens": 50, "total_tokens": 5150}, [100, 5050]), ({"prompt_tokens": 0, "completion_tokens": 0}, [10, 5]),
-    ({"prompt_tokens": 7, "completion_tokens": 3, "total_tokens": 10}, [7, 3]), (None, [10, 5]), ({"prompt_tokens": -1, "completion_tokens": "3"}, [10, 5])])
+    ({"prompt_tokens": 7, "completion_tokens": 3.0, "total_tokens": 10}, [7, 3]), (None, [10, 5]), ({"prompt_tokens": -1, "completion_tokens": "3"}, [10, 5])])
 def test_reasoning_that_only_the_total_counts_is_counted_and_nothing_is_free(usage, tokens):
     assert prepare_data.tokens_of({"usage": usage}, "p" * 40, "t" * 20) == tokens
 
@@ -316,6 +317,21 @@ def test_the_budget_is_passed_only_by_what_was_under_way_and_a_larger_one_goes_o
         again.file.close()
         done = ask_all(client(server, budget=1), words(200), str(tmp_path / "a.jsonl"))
         assert not done.stopped and len(server.log) == 200 and max(server.answered.values()) == 1
+
+
+def test_the_budget_counts_attempts_and_a_larger_limit_asks_anew_what_was_cut(tmp_path, client):
+    path = str(tmp_path / "a.jsonl")
+    with FakeOpenAI(answer=lambda prompt: "x" * 400, finish=lambda prompt: "length") as server:
+        cut = ask_all(client(server, budget=0.002, concurrency=4), words(9), path)  # each attempt costs $0.000202
+        assert 10 <= len(server.log) <= 14 and cut.stopped and cut.again and cut.usd == pytest.approx(0.000202 * len(server.log))
+        cut.file.close()
+        ask_all(client(server), words(9), path).file.close()
+        asked = len(server.log)
+        ask_all(client(server), words(9), path).file.close()
+        assert len(server.log) == asked
+        server.finish = lambda prompt: "stop"
+        whole = ask_all(client(server, max_tokens=100), words(9), path)
+        assert len(server.log) == asked + 9 and all(record["text"] for record in whole.read())
 
 
 def test_answers_to_other_settings_or_prompts_are_never_mixed(tmp_path, client):
@@ -416,6 +432,13 @@ def test_a_batch_joins_both_files_drops_what_the_server_refuses_and_sends_the_ex
         assert max(server.answered.values()) == 1 and len(server.batches) >= 3
         assert answers.usd == pytest.approx(0.5 * sum(n * price for n, price in zip(answers.tokens, (1, 2))) / 1e6)
         assert not (tmp_path / "a.batches.json").exists()
+
+
+def test_a_line_of_a_batch_that_never_succeeds_does_not_keep_the_others(tmp_path, client, capsys):
+    with FakeOpenAI(finish=lambda prompt: "expired" if prompt.endswith(" 7") else "stop") as server:
+        answers = ask_all(client(server), words(30), str(tmp_path / "a.answers.jsonl"), batch=True)
+        assert len(list(answers.read())) == 29 and len(server.batches) == 2 and not (tmp_path / "a.batches.json").exists()
+    assert "1 prompts got no answer that can be used (1 HTTP 0: This request could not be executed in time (batch_expired))" in capsys.readouterr().out
 
 
 def test_batch_mode_killed_at_random_moments_pays_once(tmp_path):
@@ -856,7 +879,7 @@ def test_a_run_whose_answers_are_all_of_no_use_ends_in_one_line_and_is_asked_ane
 
 @pytest.mark.parametrize("answer, score", [("Educational score (0-5): 4", 4), ("score: 3-4", None), ("Good.\nEducational score: 4", 4), ("Educational score: **0**", 0), ('{"score": 3}', 3), ("Score: 5/5.", 5),
                                            ("score 1, no: a better score: 2", 2), ("Educational score: 7", None), ("score: 3.5", None),
-                                           ("score: 10", None), ("Four of five", None), ("score: 3/10", None), ("score: 3 / 5", 3),
+                                           ("score: 10", None), ("Four of five", None), ("score: 3/10", None), ("Educational score: 4.0", 4), ("score: 4.05", None), ("score: 4.0/5", 4), ("score: 3 / 5", 3),
                                            ("Educational score is 4\n\nBroken code would score 0.", 4)])
 def test_an_annotation_is_taken_only_with_a_whole_score_from_0_to_5(tmp_path, answer, score):
     documents = write_rows(tmp_path / "d.jsonl", [{"text": "x = 1"}])
@@ -1061,6 +1084,14 @@ def test_functions_are_found_among_prose_without_any_fence():
     commented = "Here it is:\n\ndef f(x):\n    \"\"\"Doc.\"\"\"\n    y = x\n# now return\n    return y\n\nIt copies.\n"
     assert "return y" in next(prepare_data.exercises_in(commented))[1]
     assert list(prepare_data.exercises_in("from x\n" * 30_000)) == [(None, "does not parse", "")]  # and not after half a minute
+
+
+def test_blocks_are_found_whose_end_is_missing_or_on_the_last_line_of_code():
+    one, two = EXERCISE.format("one", "2"), EXERCISE.format("two", "3")
+    names = lambda answer: [name for name, *_ in prepare_data.exercises_in(answer)]
+    assert names(f"```python\n{one}\n```py\n{two}") == names(f"```python\n{one.rstrip()}```\nand\n~~~\n{two.rstrip()}~~~\n") == ["one", "two"]
+    assert names(f"```python\n{one}\nNow the second:\n\n```python\n{two}") == [None, "two"]
+    assert names("```python\n\ufeff" + one.replace("    ", "\u00a0" * 4) + "```") == ["one"]
 
 
 EXERCISE = """def {}(
