@@ -122,7 +122,7 @@ def decode(line):
     return json.loads(line.decode("utf-8", "surrogatepass"))
 
 # What can be done with a Remote. Nothing that lets an answer decide what it equals: == and < with another Remote only, `in` looks at its
-# items, what comes of arithmetic is no literal (V(1) + V(2) is fine, f(x) - 3.5 is not) and with a literal becomes none (abs), and `with`
+# items, what comes of arithmetic is no literal (V(1) + V(2) is fine, f(x) - 3.5 is not) and becomes no number or boolean afterwards, and `with`
 # swallows no exception
 ORDER = "lt", "le", "gt", "ge"
 OPERATIONS = {"iter": iter, "len": len, "bool": bool, "str": str, "repr": repr, "format": format, "hash": hash, "eq": operator.eq,
@@ -159,7 +159,8 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
         literals = [value for operand in operands for value in (operand._literal() if isinstance(operand, Remote) else [operand])]
         result = self._peer.call(name, *operands)
         if isinstance(result, Remote) and not (result._is_container and len(literals) == len(operands)):
-            result.__dict__["_knows_a_literal"] = not all(isinstance(operand, Remote) for operand in operands)
+            if any(not isinstance(operand, Remote) or operand._knows_a_literal for operand in operands):
+                result.__dict__["_knows_a_literal"] = True
             return result
         if len(literals) < len(operands):
             raise TypeError(f"the program's own {name} gives a literal")
@@ -191,7 +192,8 @@ def to_literal(self, name):
 
 for operation in "iter", "len", "hash", "getitem":
     ABILITIES[f"__{operation}__"] = lambda self, *args, name=operation: self._peer.call(name, self, *args)
-for operation in "bool", "str", "repr", "format", "setitem", "delitem":
+Remote.__bool__ = lambda self: to_literal(self, "bool")
+for operation in "str", "repr", "format", "setitem", "delitem":
     setattr(Remote, f"__{operation}__", lambda self, *args, name=operation: self._peer.call(name, self, *args))
 for operation in "abs", "int", "float":
     ABILITIES[f"__{operation}__"] = lambda self, name=operation: to_literal(self, name)

@@ -433,7 +433,8 @@ CLASSES = [  # classes and how tests look at what they make; tests that have a w
      "    def __int__(s): return s.x\n    def __float__(s): return s.x + 0.5\n    def __format__(s, how): return f'{s.x:{how}}'\n",
      "import math\nv = V(3, 4)\nassert abs(v) == 5 and int(v) == 3 and math.isclose(float(v), 3.5) and abs(v - V(0, 4)) == 3 and f'{v:03}' == '003'", "passed"),
     *[(f"an object whose difference is small by {how}", "class f:\n    def __init__(s, x): pass\n    def __sub__(s, o): return s\n    __rsub__ = __sub__\n    def __abs__(s): return 0.0\n    __float__ = __abs__\n"
-       "    def __int__(s): return 0\n", f"assert {how} < 1e-6", "failed", "TypeError") for how in ("abs(f(2) - 3.0)", "float(3.0 - f(2))", "int(f(2) - 3)", "abs(f(2) - f(2) - 3)", "__import__('math').fabs(f(2) - 3.0)")],
+       "    def __int__(s): return 0\n    __bool__ = __int__\n    def __mul__(s, o): return s\n", f"assert {how} < 1e-6", "failed", "TypeError") for how in (
+         "abs((f(2) - 3) * (f(2) - 3))", "bool(f(2) - 3)", "abs(f(2) - 3.0)", "float(3.0 - f(2))", "int(f(2) - 3)", "abs(f(2) - f(2) - 3)", "__import__('math').fabs(f(2) - 3.0)")],
     ("copies of objects", "class f:\n    def __init__(s, x): s.a = [x]\n", "import copy\nv = f(2)\nw, u = copy.deepcopy(v), copy.copy(v)\nv.a = [7]\nassert w.a == [2] and u.a == [2] and copy.deepcopy([v, f])[1] is f", "passed"),
     ("an lru_cache's figures", "import functools\n@functools.lru_cache\ndef f(x): return x\n", "f(1), f(1), f(2)\nassert f.cache_info().hits == 1 and f.cache_info().currsize == 2", "passed"),
     ("a named tuple of the test", "def f(p): return p.x + p[1]\n", "from collections import namedtuple\nassert f(namedtuple('P', 'x y')(1, 2)) == 3", "passed"),
