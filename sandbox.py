@@ -10,6 +10,7 @@ Each worker has a helper, a clean interpreter (never a fork of the process that 
 
     caller --program-->  tests: setup and test run here   --"call add(1, 2)"-->  candidate: code runs here
            <--verdict--  (the helper waits and cleans up) <------- "-1" -------  (both are in jail)
+           <---ended---  helper, by a pipe of its own: what was written until then is all there is of a verdict
 
 The candidate is forked before the program is read, so no assert is ever in its memory, and all it can do is answer calls: what it
 does to its own process (exit, patch builtins, walk frames, write to the pipe) changes an answer, never the comparison. Answers are
@@ -26,14 +27,15 @@ NOT covered:
 - bugs of the kernel; timing; names, sizes and times of files (site-packages beside the standard library can even be read); many
   threads for a second or two; without namespaces the sum of many 16 MB files, a minute or two for a flood of
   folders on a slow disk, and the folder of a helper that was killed;
-- tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but theirs is the verdict;
+- tests that evaluate answers (eval(f(x))), pass eval or getattr to f, or set alarms: they are in jail too, but the verdict on this program is theirs;
+- memory of what answers and arguments hand over (objects, closures, generators): it is not freed before the program ends;
 - answers: identity, but of the containers of one call: what two calls return, or attributes hold, are copies, so a method that hands out its own
   list passes, a default argument that collects does too, and a change of that list is lost. On a Remote < with a literal, in, del, a `with` that swallows an exception,
-  `async for`, isinstance of types that the program has not made (but of abstract ones such as Iterator), round, divmod, += by __iadd__, arithmetic that
+  `async for`, isinstance of types that the program has not made (but of abstract ones such as Iterator), type(), reversed, round, divmod, += by __iadd__, arithmetic that
   gives a literal (a dot product), __names__ but __name__ (doctest has nothing to look into), and == with what it does not inherit from (!= is
   its opposite; where two Remotes are compared, theirs is the answer); a class of the test cannot inherit from it. A test that expects one of these to fail passes. Nesting beyond a few hundred; more than 16 MB;
   subclasses of literals (a function that returns a Stack(list) gives a list; what the test makes by Stack() keeps its methods, if it is a
-  container, but not <, in-place operators and isinstance; tuples keep all); a generator's return value and StopIteration, which arrives as an
+  container, but not <, in-place operators and isinstance; named tuples keep all but their own operators and __str__); a generator's return value and StopIteration, which arrives as an
   Exception of that name. Of an exception its __str__, methods, properties and cause; its class, if a module of the standard library has it
   (but for a few, as json.JSONDecodeError);
 - arguments: subclasses likewise; of an object of a class that prompt or test defines its class (isinstance, type, match), identity and an
@@ -58,8 +60,10 @@ class Program(NamedTuple):
     timeout: float = 3.0   # seconds of wall clock: loading, calls and tests together
     setup: str = ""        # trusted, runs before test: HumanEval's prompt (its helpers!), MBPP's test_imports and test_setup_code
 
+STATUSES = "passed", "failed", "timeout", "crashed", "memory"
+
 class Verdict(NamedTuple):
-    status: str            # passed, failed, timeout, crashed or memory
+    status: str            # one of STATUSES
     reason: str            # one line, the same in every run and for any number of workers
     seconds: float
 
@@ -91,6 +95,7 @@ KINDS = {  # kind: (type, value -> simpler values, simpler values -> value). Wha
     **{t.__name__: (t, lambda v: [v.isoformat()], lambda p, t=t: t.fromisoformat(p[0]))
        for t in (datetime.datetime, datetime.date, datetime.time)},
     **{t.__name__: (t, lambda v: [str(v)], lambda p, t=t: t(p[0])) for t in (complex, Decimal)},
+    "timezone": (datetime.timezone, lambda v: [v.utcoffset(None)], lambda p: datetime.timezone(*p)),
     "Fraction": (Fraction, lambda v: [v.numerator, v.denominator], lambda p: Fraction(*p)),
     **{t.__name__: (t, lambda v: [v.start, v.stop, v.step], lambda p, t=t: t(*p)) for t in (range, slice)},
     "timedelta": (datetime.timedelta, lambda v: [v.days, v.seconds, v.microseconds], lambda p: datetime.timedelta(*p)),
@@ -134,33 +139,33 @@ ARITHMETIC = {name: getattr(operator, f"__{name}__") for name in "add sub mul ma
 
 class Remote:  # something that lives at the other end of the pipe. (A docstring would be that of the candidate's functions)
     def __init__(self, peer, handle):
-        self.__dict__.update(_peer=peer, _handle=handle)
+        self.__dict__.update(__peer__=peer, __handle__=handle)
     def __getattr__(self, name):
         if name.startswith("__") and name not in ("__name__", "__qualname__"):
             raise AttributeError(name)
-        return self._peer.call("getattr", self, name)
+        return self.__peer__.call("getattr", self, name)
     def __setattr__(self, name, value):
-        self._peer.call("setattr", self, name, value)
+        self.__peer__.call("setattr", self, name, value)
     def __eq__(self, other):
         if isinstance(other, Remote):
-            return self is other or bool(self._peer.call("eq", self, other))
-        return any(literal == other for literal in self._literal())
+            return self is other or bool(self.__peer__.call("eq", self, other))
+        return any(literal == other for literal in self.__literal__())
     __hash__ = object.__hash__
-    __copy__ = lambda self: self._peer.call("copy", self)
-    __deepcopy__ = lambda self, memo: self._peer.call("deepcopy", self)
-    _is_container = _knows_a_literal = False
-    def _literal(self):
+    __copy__ = lambda self: self.__peer__.call("copy", self)
+    __deepcopy__ = lambda self, memo: self.__peer__.call("deepcopy", self)
+    __is_container__ = __knows_a_literal__ = False
+    def __literal__(self):
         """-> [it as a literal] if its class inherits from one, else []. Asked once until another call is made: no chance to guess."""
-        if self._is_container and self._handle not in self._peer.literals:
-            answer = self._peer.call("literal", self)
-            self._peer.literals[self._handle] = answer if type(answer) is list and len(answer) == 1 and type(answer[0]) in CONTAINER_TYPES else []
-        return self._peer.literals.get(self._handle, [])
-    def _compute(self, name, *operands):
-        literals = [value for operand in operands for value in (operand._literal() if isinstance(operand, Remote) else [operand])]
-        result = self._peer.call(name, *operands)
-        if isinstance(result, Remote) and not (result._is_container and len(literals) == len(operands)):
-            if any(not isinstance(operand, Remote) or operand._knows_a_literal for operand in operands):
-                result.__dict__["_knows_a_literal"] = True
+        if self.__is_container__ and self.__handle__ not in self.__peer__.literals:
+            answer = self.__peer__.call("literal", self)
+            self.__peer__.literals[self.__handle__] = answer if type(answer) is list and len(answer) == 1 and type(answer[0]) in CONTAINER_TYPES else []
+        return self.__peer__.literals.get(self.__handle__, [])
+    def __compute__(self, name, *operands):
+        literals = [value for operand in operands for value in (operand.__literal__() if isinstance(operand, Remote) else [operand])]
+        result = self.__peer__.call(name, *operands)
+        if isinstance(result, Remote) and not (result.__is_container__ and len(literals) == len(operands)):
+            if any(not isinstance(operand, Remote) or operand.__knows_a_literal__ for operand in operands):
+                result.__dict__["__knows_a_literal__"] = True
             return result
         if len(literals) < len(operands):
             raise TypeError(f"the program's own {name} gives a literal")
@@ -169,44 +174,44 @@ class Remote:  # something that lives at the other end of the pipe. (A docstring
 class RemoteTuple(tuple):  # its items are here, its fields and methods at the other end
     __getattr__ = Remote.__getattr__
     def __repr__(self):
-        return self._peer.call("repr", self)
+        return self.__peer__.call("repr", self)
     def __deepcopy__(self, memo):
         return self
 
 def next_of(self):
-    for item in self._peer.call("next", self):
+    for item in self.__peer__.call("next", self):
         return item
     raise StopIteration
 
 # What a Remote can do only if the original can: tests may ask hasattr, callable or isinstance(x, Iterator)
-ABILITIES = {"__call__": lambda self, /, *args, **kwargs: self._peer.call(self._handle, *args, **kwargs), "__next__": next_of, "_is_container": True,
-             "__instancecheck__": lambda self, x: self._peer.call("isinstance", x, self),
-             "__subclasscheck__": lambda self, cls: self._peer.call("issubclass", cls, self),
-             "__enter__": lambda self: self._peer.call("enter", self),
-             "__exit__": lambda self, error, *_: self._peer.call("leave", self, error) and None}
+ABILITIES = {"__call__": lambda self, /, *args, **kwargs: self.__peer__.call(self.__handle__, *args, **kwargs), "__next__": next_of, "__is_container__": True,
+             "__instancecheck__": lambda self, x: self.__peer__.call("isinstance", x, self),
+             "__subclasscheck__": lambda self, cls: self.__peer__.call("issubclass", cls, self),
+             "__enter__": lambda self: self.__peer__.call("enter", self),
+             "__exit__": lambda self, error, *_: self.__peer__.call("leave", self, error) and None}
 
 def to_literal(self, name):
-    if self._knows_a_literal:
+    if self.__knows_a_literal__:
         raise TypeError(f"{name}() of what the program's own arithmetic gives")
-    return self._peer.call(name, self)
+    return self.__peer__.call(name, self)
 
-for operation in "iter", "len", "hash", "getitem":
-    ABILITIES[f"__{operation}__"] = lambda self, *args, name=operation: self._peer.call(name, self, *args)
+for operation in "iter", "hash", "getitem":
+    ABILITIES[f"__{operation}__"] = lambda self, *args, name=operation: self.__peer__.call(name, self, *args)
 Remote.__bool__ = lambda self: to_literal(self, "bool")
 for operation in "str", "repr", "format", "setitem", "delitem":
-    setattr(Remote, f"__{operation}__", lambda self, *args, name=operation: self._peer.call(name, self, *args))
-for operation in "abs", "int", "float":
+    setattr(Remote, f"__{operation}__", lambda self, *args, name=operation: self.__peer__.call(name, self, *args))
+for operation in "abs", "int", "float", "len":
     ABILITIES[f"__{operation}__"] = lambda self, name=operation: to_literal(self, name)
 for operation in ORDER:
-    setattr(Remote, f"__{operation}__", lambda self, other, name=operation: self._peer.call(name, self, other) if isinstance(other, Remote) else NotImplemented)
+    setattr(Remote, f"__{operation}__", lambda self, other, name=operation: self.__peer__.call(name, self, other) if isinstance(other, Remote) else NotImplemented)
 for operation in ARITHMETIC:
-    setattr(Remote, f"__{operation}__", lambda self, *other, name=operation: self._compute(name, self, *other))
-    setattr(Remote, f"__r{operation}__", lambda self, other, name=operation: self._compute(name, other, self))
+    setattr(Remote, f"__{operation}__", lambda self, *other, name=operation: self.__compute__(name, self, *other))
+    setattr(Remote, f"__r{operation}__", lambda self, other, name=operation: self.__compute__(name, other, self))
 
 @functools.cache
 def abilities_of(cls):
     methods = {name: method for c in reversed(cls.__mro__) for name, method in vars(c).items()}  # getattr would also look in its metaclass
-    ours = {"_is_container": issubclass(cls, CONTAINERS), "__hash__": cls.__hash__ is not object.__hash__}  # whatever its methods are called
+    ours = {"__is_container__": issubclass(cls, CONTAINERS), "__hash__": cls.__hash__ is not object.__hash__}  # whatever its methods are called
     return [name for name in ABILITIES if ours.get(name, methods.get(name))]
 
 @functools.cache
@@ -221,7 +226,7 @@ def literal(v):
 def has_more_than_a_literal(cls):
     """Is it a class of the candidate (an LRUCache(OrderedDict), a namedtuple) with methods or fields that a literal lacks?"""
     own = [attribute for c in cls.__mro__ if c.__module__ == "candidate" or hasattr(c, "_fields") for attribute in vars(c).items()]
-    return issubclass(cls, (*CONTAINERS, tuple)) and any(not name.startswith("_") or isinstance(x, types.FunctionType) for name, x in own)
+    return issubclass(cls, (*CONTAINERS, tuple)) and any(not name.startswith("_") or callable(x) for name, x in own)
 
 def reserve(frames):
     """Raises RecursionError here and not between two messages."""
@@ -265,6 +270,7 @@ class Peer:
     def __init__(self, pipe, lost, **names):
         self.pipe, self.remotes, self.errors, self.own_errors, self.turn = pipe.makefile("rwb"), {}, {}, {}, threading.RLock()
         self.literals = {}  # of Remotes, as long as nothing else is called
+        self.types = dict(TYPES)
         self.lost = lost  # lost(why) is called when the other end is gone or talks nonsense; it must not return, nor raise what
         # an `except:` in a test could swallow. names: what the other end may call besides what was sent to it
         self.exports = {**OPERATIONS, **ARITHMETIC, "literal": literal, "next": lambda iterator: [item for item in [next(iterator, Peer)] if item is not Peer],
@@ -276,10 +282,10 @@ class Peer:
         if id(v) in shared.numbers:
             return ["again", shared.numbers[id(v)]]
         if isinstance(v, (Remote, RemoteTuple)):
-            return ["yours", v._handle]
+            return ["yours", v.__handle__]
         if isinstance(v, tuple) and type(v) is not tuple and has_more_than_a_literal(type(v)):
             self.exports[id(v)] = v
-            return ["named tuple", id(v), *[self.pack(part, shared) for part in v]]
+            return ["named tuple", id(v), " ".join(getattr(v, "_fields", ())), *[self.pack(part, shared) for part in v]]
         if self.exports.get(id(v)) is v:
             return self.pack_handle(v)
         for kind, (cls, split, _) in KINDS.items():
@@ -316,15 +322,18 @@ class Peer:
             return self.error(*tuples(json.loads(*parts)))
         handle, *more = parts
         if kind == "named tuple":
-            made = RemoteTuple(more)
-            made.__dict__.update(_peer=self, _handle=handle)
+            made = RemoteTuple(more[1:])
+            made.__dict__.update(zip(more[0].split(), made))  # "count" would be the tuple's
+            made.__dict__.update(__peer__=self, __handle__=handle)
             return made
         if kind == "again" and type(handle) is int and handle >= 0:
             return shared[handle]
         if kind in ("remote", "coroutine"):
             remote = self.remotes.setdefault(handle, remote_with(*more)(self, handle))
             return remote if kind == "remote" else self.coroutine(remote)
-        return {"yours": self.exports, "type": TYPES}[kind][handle]
+        if kind == "yours" and type(handle) is int:  # not our own functions
+            return self.exports[handle]
+        return {"type": self.types}[kind][handle]
 
     async def coroutine(self, remote):  # it runs to its end at the other end when it is awaited here
         return self.call("await", remote)
@@ -443,6 +452,7 @@ DENIED = """
     lremovexattr 198 15  fremovexattr 199 16  truncate 76 45  flock 73 32  inotify_add_watch 254 27
     inotify_init 253 -1  inotify_init1 294 26
     openat2 437 437  fanotify_init 300 262  fanotify_mark 301 263  sync 162 81  syncfs 306 267
+    io_setup 206 0  kcmp 312 272  get_robust_list 274 100  move_pages 279 239
 """  # name, x86-64, aarch64. From chmod on: Landlock does not govern these. Mounting: Landlock forbids it, and no capability is left
 LOAD, MASK, EQUAL, ANY_BIT, AT_LEAST, GIVE = 0x20, 0x54, 0x15, 0x45, 0x35, 0x06  # instructions: (what, skips if true, skips if false, value)
 ALLOW, KILL, EPERM, ENOSYS = 0x7FFF0000, 0x80000000, 0x50001, 0x50026
@@ -541,8 +551,9 @@ def wait(pid):
     """-> its exit code, or minus the signal that ended it"""
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
-def be_tests(layers, rules):
+def be_tests(layers, rules, codes):
     """Go to jail, fork the candidate, read a program from descriptor 0, run its tests, and write the verdict to descriptor 1."""
+    os.close(codes)  # whatever is done to us, only the helper says that a program has ended
     os.setpgid(0, 0)
     output, folder, program, start = os.dup(1), os.getcwd(), None, 0
     os.dup2(os.open(os.devnull, os.O_RDWR), 1)
@@ -572,6 +583,7 @@ def be_tests(layers, rules):
             raise AttributeError(name)
         return function(thing, name, *value)
     peer = Peer(ours, lost, getattr=functools.partial(attribute, getattr), setattr=functools.partial(attribute, setattr))
+    del peer.types["type"]  # with which the candidate could make classes in this process
     peer.receive()
     job = sys.stdin.buffer.readline()
     os.dup2(1, 0)
@@ -653,8 +665,10 @@ def died(code):
 
 # ---- 4. The helper --------------------------------------------------------------------------------------------------------------
 
-def helper(memory_mb, namespaces, allow_unsafe):
-    """Print [level, error], and then for each program, after its verdict, the exit code of the process that ran its tests."""
+def helper(codes, memory_mb, namespaces, allow_unsafe):
+    """Write [level, error] to the descriptor `codes`, and then for each program, after its end, the exit code of the process that ran its tests."""
+    def say(message):
+        os.write(codes, encode(message))
     for number in (signal.SIGALRM, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)  # what the caller ignores or blocks, we inherit
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -668,8 +682,8 @@ def helper(memory_mb, namespaces, allow_unsafe):
     layers = [name for name, step in steps if LINUX and wait(child(step)) == 0]
     level = "+".join([*layers, "rlimits"])
     if not allow_unsafe and not {"landlock", "seccomp"} <= set(layers):
-        return print(json.dumps(["", f"untrusted programs need Linux with Landlock and seccomp; this system offers {level} "
-                                     "(allow_unsafe=True runs them all the same)"]))
+        return say(["", f"untrusted programs need Linux with Landlock and seccomp; this system offers {level} "
+                        "(allow_unsafe=True runs them all the same)"])
     if "namespaces" in layers:
         enter_namespaces()
     folder = "/proc" if "namespaces" in layers else tempfile.mkdtemp(prefix="sandbox-")
@@ -686,10 +700,10 @@ def helper(memory_mb, namespaces, allow_unsafe):
         importlib.import_module(name)
     system(CAPSET, struct.pack("II", 0x20080522, 0), bytes(24))  # no capabilities: root still owns files, but those Landlock hides
     gc.freeze()  # the children's garbage collections leave our pages alone: fewer to copy
-    print(json.dumps([level, ""]), flush=True)
+    say([level, ""])
     while True:
         watch, alive = os.pipe()
-        tests = child(be_tests, layers, rules)
+        tests = child(be_tests, layers, rules, codes)
         os.close(alive)  # but the tests' copy, which closes when they end
         poll = select.poll()
         poll.register(0, 0)
@@ -705,7 +719,7 @@ def helper(memory_mb, namespaces, allow_unsafe):
         empty(folder)
         if caller_is_gone:
             break
-        print(code, flush=True)
+        say(code)
     if "namespaces" not in layers:
         os.rmdir(folder)
 
@@ -740,14 +754,23 @@ class Sandbox(contextlib.AbstractContextManager):
         # No -I: it would ignore PYTHONHASHSEED, and the order of a set must be the same in every run. -s -S: no site-packages
         env = {"PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONUTF8": "1", "PYTHONIOENCODING": "utf-8:backslashreplace",
                "MALLOC_ARENA_MAX": "2", "TZ": "UTC", **{k: os.environ[k] for k in ("TMPDIR", "LD_LIBRARY_PATH") if k in os.environ}}
-        command = [sys.executable, "-s", "-S", os.path.abspath(__file__), json.dumps(self.config)]
         try:
-            helper = subprocess.Popen(command, env=env, cwd="/", start_new_session=True, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                      stderr=subprocess.DEVNULL)
+            codes, theirs = os.pipe()
+            try:
+                command = [sys.executable, "-s", "-S", os.path.abspath(__file__), json.dumps([theirs, *self.config])]
+                helper = subprocess.Popen(command, env=env, cwd="/", start_new_session=True, pass_fds=[theirs], stdin=subprocess.PIPE,
+                                          stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+            except OSError:
+                os.close(codes)
+                raise
+            finally:
+                os.close(theirs)
         except OSError as error:
             raise SandboxError(f"the helper process cannot be started: {error}")
+        helper.codes = os.fdopen(codes, "rb")
+        os.set_blocking(helper.stdout.fileno(), False)
         try:
-            level, refused = json.loads(helper.stdout.readline() or '["", "the helper process did not start"]')
+            level, refused = json.loads(helper.codes.readline() or '["", "the helper process did not start"]')
         except BaseException:  # Ctrl-C
             helper.kill()
             raise
@@ -769,6 +792,7 @@ class Sandbox(contextlib.AbstractContextManager):
             helper.communicate(timeout=10)  # closes its input: it ends its program and itself
         helper.kill()
         helper.wait()
+        helper.codes.close()
 
     def close(self, *_):
         self.closed = True
@@ -812,34 +836,41 @@ class Sandbox(contextlib.AbstractContextManager):
             if self.closed:  # close() stops it
                 break
             if verdict := self.ask(helper, program):
-                self.idle.append(helper)
+                if helper in self.helpers:
+                    self.idle.append(helper)
                 return i, verdict
             self.stop(helper)
             time.sleep(0.2)
         raise error
 
     def ask(self, helper, program):
-        """-> Verdict, or None for an error of the harness. The tests' process sends the verdict, if it gets there; then the helper
-        sends the exit code of that process."""
+        """-> Verdict, or None for an error of the harness. The tests' process sends the verdict, if it gets there; after its end the helper
+        sends its exit code, by another pipe."""
         line = encode(program)
         if len(line) > MAX_MESSAGE:
             line = encode(Program("", "raise ValueError('the program is too long')"))
         with contextlib.suppress(OSError):  # a dead helper shows at the end of its output
             helper.stdin.write(line)
             helper.stdin.flush()
+        timeout = Verdict("timeout", f"no verdict after {program.timeout:g} s", program.timeout)
         poll = select.poll()  # not select(): the caller may have more than 1024 files open
-        poll.register(helper.stdout, select.POLLIN)
+        poll.register(helper.codes, select.POLLIN)
         if not poll.poll(1000 * (program.timeout + 60)):
-            return None
-        line, verdict = helper.stdout.readline(), None
-        if line.startswith(b"["):
-            line, verdict = helper.stdout.readline(), Verdict(*decode(line))
-        code = int(line or 1)
+            self.stop(helper)
+            return timeout
+        code, said = int(helper.codes.readline() or 1), b""
+        with contextlib.suppress(BlockingIOError):  # nobody is left who writes: nothing stays for the next program
+            while part := os.read(helper.stdout.fileno(), 1 << 16):
+                said += part
         if code in (1, -signal.SIGKILL):  # not the candidate's doing: it has no means to
             return None
         if code == -signal.SIGALRM:
-            return Verdict("timeout", f"no verdict after {program.timeout:g} s", program.timeout)
-        return verdict or Verdict(*died(code), 0.0)
+            return timeout
+        with contextlib.suppress(ValueError, TypeError):
+            status, reason, seconds = decode(said)
+            if status in STATUSES and type(reason) is str and type(seconds) is float:
+                return Verdict(status, reason, seconds)
+        return Verdict(*died(code), 0.0)
 
 if __name__ == "__main__":
     if not sys.argv[-1].startswith("["):

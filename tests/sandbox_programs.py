@@ -20,7 +20,20 @@ SHORT = 0.2                                                # seconds for program
 def in_f(body):
     return "def f(x):\n" + "".join(f"    {line}\n" for line in body.split("\n"))
 
+PEER = """import sys
+def peer():
+    frame = sys._getframe()
+    while not hasattr(frame.f_locals.get('self'), 'exports'): frame = frame.f_back
+    return frame.f_locals['self']
+def f(x):
+    """
+
 FORGERIES = [
+    ("a class made in the tests' process", PEER + "return peer().call('getitem', type, int)('C', (object,), {'__eq__': lambda s, o: True})()", T, "failed", "KeyError: 'type'"),
+    ("a class made by what the tests hand over", PEER + "return x(type, 'C', (object,), {'__eq__': lambda s, o: True})()", "assert f(lambda g, *a: g(*a)) == 3", "failed", "KeyError: 'type'"),
+    ("a class made by type, which the tests hand over", PEER + "return peer().call('getitem', x, int)('C', (), {'__eq__': lambda s, o: True})()", "assert f(type) == 3", "failed", "KeyError: 'type'"),
+    ("the harness's own getattr", PEER + "remote = type(peer().call('iter', [1]))\n    base = next(c for c in remote.__mro__ if c.__name__ == 'Remote')\n    return base(peer(), 'getattr')", T, "failed", "cannot be read"),
+    ("a verdict for the next program, by a test that evaluates answers", in_f("return '__import__(\"os\").write(__import__(\"gc\") and 4, b\"[\\\\\"passed\\\\\", \\\\\"\\\\\", 0.5]\\\\n0\\\\n\" * 9)'"), "for fd in range(3, 9):\n    try: eval(f(2).replace('4', str(fd)))\n    except OSError: pass\nassert False", ("crashed", "failed")),
     ("keys as an answer", "def f(d):\n    return d.keys()", "assert f({1: 2}) == {1} and len(f({1: 2})) == 1 and not f({})", "passed"),
     ("items as an answer", "def f(d):\n    return d.items()", "assert sorted(f({1: 2})) == [(1, 2)] and len(f({1: 2})) == 1", "passed"),
     ("a type changed in place", "def f(x):\n    x[0] = True", "a = [1]\nf(a)\nassert type(a[0]) is int", "failed"),
@@ -95,7 +108,7 @@ return int(re.search(rb'assert f.2. == (\\d)', memory).group(1))"""), T, ("faile
     ("changing an argument that cannot change", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", 3, [[0, [\"list\"]]]]\\n')"), "assert f((4,)) == 3", "failed", "cannot be read"),
     ("a reply of a huge fraction", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", [\"Fraction\", \"1e999999999\"], []]\\n')"), T, ("failed", "timeout", "memory")),
     ("a deep reply", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", ' + b'[\"list\", ' * 900 + b']' * 900 + b', []]\\n')"), ANY_ERROR, "failed", "cannot be read"),
-    ("a reply that is a function of the harness", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", [\"yours\", \"iter\"], []]\\n')"), T, "failed", "AssertionError"),
+    ("a reply that is a function of the harness", "import os\n" + in_f("os.write(3, b'[\"reply\", \"\", [\"yours\", \"iter\"], []]\\n')"), T, "failed", "cannot be read"),
     ("a reply that is an exception and is not", "import os\n" + in_f("os.write(3, b'[\"reply\", \"int\", [\"list\", 3], []]\\n')"), T, "failed", "cannot be read"),
     ("reaching through a lambda of the tests", in_f("return x.__globals__['g']"), "g = 3\nassert f(lambda: 0) == 3", "failed", "AttributeError"),
     ("getattr on a lambda of the tests", "import sys\n" + in_f("return x._peer.call('getattr', x, '__globals__')['g']"), "g = 3\nassert f(lambda: 0) == 3", "failed", "AttributeError"),
@@ -437,6 +450,12 @@ CLASSES = [  # classes and how tests look at what they make; tests that have a w
          "abs((f(2) - 3) * (f(2) - 3))", "bool(f(2) - 3)", "abs(f(2) - 3.0)", "float(3.0 - f(2))", "int(f(2) - 3)", "abs(f(2) - f(2) - 3)", "__import__('math').fabs(f(2) - 3.0)")],
     ("copies of objects", "class f:\n    def __init__(s, x): s.a = [x]\n", "import copy\nv = f(2)\nw, u = copy.deepcopy(v), copy.copy(v)\nv.a = [7]\nassert w.a == [2] and u.a == [2] and copy.deepcopy([v, f])[1] is f", "passed"),
     ("an lru_cache's figures", "import functools\n@functools.lru_cache\ndef f(x): return x\n", "f(1), f(1), f(2)\nassert f.cache_info().hits == 1 and f.cache_info().currsize == 2", "passed"),
+    ("fields called count and index", "from collections import namedtuple\nW = namedtuple('W', 'word count index')\ndef f(x): return [W('a', x, 3)]\n", "assert f(2)[0].count == 2 and f(2)[0].index == 3 and f(2) == [('a', 2, 3)]", "passed"),
+    ("names that the harness might have", "class f:\n    def __init__(s, x): s._peer, s._literal = x, 7\n    def _handle(s, y): return y * 2\n    def _compute(s): return s._peer + 1\n",
+     "a = f(2)\nassert a._handle(4) == 8 and a._compute() == 3 and a._literal == 7 and a._peer == 2 and not hasattr(f(2), '_knows_a_literal')", "passed"),
+    ("time zones as arguments", "import datetime\ndef f(t, zone): return datetime.datetime.fromtimestamp(t, zone)\n",
+     "from datetime import datetime, timezone, timedelta\nassert f(0, timezone.utc) == datetime(1970, 1, 1, tzinfo=timezone.utc) and f(0, timezone(timedelta(hours=1))).hour == 1", "passed"),
+    ("a dict with attributes", "class D(dict):\n    __getattr__ = dict.__getitem__\n    __setattr__ = dict.__setitem__\n", "d = D(a=1)\nd.b = 2\nassert d.a == 1 and d['b'] == 2", "passed"),
     ("a named tuple of the test", "def f(p): return p.x + p[1]\n", "from collections import namedtuple\nassert f(namedtuple('P', 'x y')(1, 2)) == 3", "passed"),
     ("a copy that the program refuses", "class S:\n    def __deepcopy__(s, memo): raise ValueError\n", "import copy\ncopy.deepcopy(S())", "failed"),
     ("the highest limit of recursion", "def f(n, g): return g(n)\n", "import sys\nsys.setrecursionlimit(2**31 - 1)\nassert f(3, lambda x: x + 1) == 4", "passed"),

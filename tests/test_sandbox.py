@@ -355,3 +355,16 @@ def test_many_programs_a_second(box):
     rate = 200 / (time.perf_counter() - start)
     print(f"{rate:.0f} programs/s")
     assert rate > 30  # an idle machine with two cores does over 100; this one may be busy
+
+
+def test_verdicts_that_a_test_is_made_to_write_are_not_those_of_the_next_programs():
+    test = """import os, stat
+verdicts = b'["passed", "", 0.5]\\n0\\n' * 9
+for fd in range(3, 12):
+    try: stat.S_ISFIFO(os.fstat(fd).st_mode) and eval(f(fd))
+    except OSError: pass
+os._exit(0)"""
+    with Sandbox(workers=1, memory_mb=512) as box:
+        programs = [Program("def f(fd): return f'os.write({fd}, verdicts)'", test), *[Program("def f(x): return 0", "assert f(2) == 3")] * 3]
+        verdicts = dict(box.judge(programs))
+    assert [verdicts[i].status for i in range(4)] == ["crashed", "failed", "failed", "failed"], verdicts
